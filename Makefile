@@ -1,0 +1,110 @@
+# The commands of this repository. `make` alone lists them.
+#
+# `make build` needs Go and Node; `make test` installs what else the tests need
+# (scripts/install-test-tools.sh).
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+# The two cores that continuous integration has are better used by the
+# compilers' own parallelism than by several of these recipes at once.
+.NOTPARALLEL:
+
+UI := topology-ui
+UI_BUILT := $(UI)/dist/index.html
+UI_MODULES := $(UI)/node_modules/.package-lock.json
+# What the built application depends on; a change of a test rebuilds it too,
+# which costs seconds and needs no second list.
+UI_SOURCES := $(shell find $(UI)/src $(UI)/public -type f 2>/dev/null) \
+	$(addprefix $(UI)/,index.html package.json package-lock.json tsconfig.json vite.config.ts)
+
+BINARIES := ./cmd/mesh-proxy ./cmd/mesh-hub ./cmd/meshctl ./examples/bookinfo
+GOLANGCI_LINT = $(shell command -v golangci-lint || echo bin/tools/golangci-lint)
+
+.PHONY: help
+help: ## list these targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
+
+.PHONY: build
+build: need-go ui ## the binaries, into bin/
+	go build -trimpath -ldflags '-s -w' -o bin/ $(BINARIES)
+
+.PHONY: demo
+demo: build ## the whole mesh on this machine, until Ctrl-C
+	exec bin/meshctl demo
+
+.PHONY: ui
+ui: $(UI_BUILT) ## the web UI, which the hub embeds
+
+.PHONY: test
+test: tools build ## everything that continuous integration runs
+	go vet ./...
+	go test -race ./...
+	cd $(UI) && npm test && npm run lint
+	$(run-e2e)
+
+.PHONY: test-unit
+test-unit: ui ## the tests that need no other tool: Go with -race, and the UI's
+	go test -race ./...
+	cd $(UI) && npm test
+
+.PHONY: e2e
+e2e: tools build ## real processes and a real browser
+	$(run-e2e)
+
+# -count=1: what these tests depend on are processes, which the test cache
+# cannot see.
+define run-e2e
+go test -race -count=1 -tags e2e -timeout 12m ./internal/e2e/...
+endef
+
+.PHONY: tools
+tools: ## installs what the tests need from Debian, if it is missing
+	scripts/install-test-tools.sh
+
+.PHONY: lint
+lint: need-go $(UI_MODULES) ## golangci-lint and eslint
+	@command -v golangci-lint >/dev/null || $(MAKE) --no-print-directory bin/tools/golangci-lint
+	$(GOLANGCI_LINT) run ./...
+	cd $(UI) && npm run lint
+
+# Built from its own module, so that its many dependencies choose no version of
+# ours.
+bin/tools/golangci-lint: tools/lint/go.mod tools/lint/go.sum
+	@echo 'building golangci-lint, which takes some minutes the first time'
+	cd tools/lint && go build -o ../../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+.PHONY: generate
+generate: need-go ## Go from the protobuf contracts, TypeScript from the JSON API
+	@command -v protoc >/dev/null || { echo 'make generate: protoc is missing; install it (Debian: apt-get install protobuf-compiler) and try again' >&2; exit 1; }
+	api/generate.sh
+
+.PHONY: check-generated
+check-generated: generate ## fails when generated code is not what its source says
+	@git diff --exit-code -- api $(UI)/src/api || { echo 'make check-generated: generated code was stale; review the diff above and commit it' >&2; exit 1; }
+
+.PHONY: clean
+clean: ## removes what was built
+	rm -rf bin $(UI)/node_modules $(UI)/test-results $(UI)/playwright-report
+	find $(UI)/dist -mindepth 1 ! -name .gitkeep -delete
+
+.PHONY: need-go
+need-go:
+	@command -v go >/dev/null || { echo 'Go is missing: install the version that go.mod names from https://go.dev/dl and try again' >&2; exit 1; }
+
+.PHONY: need-node
+need-node:
+	@command -v npm >/dev/null || { echo 'Node is missing: install Node 20.19 or later with npm from https://nodejs.org and try again' >&2; exit 1; }
+	@node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 20 || (a === 20 && b >= 19) ? 0 : 1)' \
+		|| { echo "Node $$(node --version) is too old: install Node 20.19 or later and try again" >&2; exit 1; }
+
+# npm writes this file last. The touch makes it newer than the lock file even
+# when npm keeps an old time.
+$(UI_MODULES): $(addprefix $(UI)/,package.json package-lock.json .npmrc) | need-node
+	cd $(UI) && npm ci || { echo 'the UI'"'"'s packages could not be installed: see npm'"'"'s message above; it needs a reachable npm registry (npm config get registry)' >&2; exit 1; }
+	touch $@
+
+$(UI_BUILT): $(UI_MODULES) $(UI_SOURCES) | need-node
+	cd $(UI) && npm run build || { echo 'the UI could not be built: see the message above; `cd $(UI) && npm run build` runs this step alone' >&2; exit 1; }
+	touch $@

@@ -1,0 +1,260 @@
+package record
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/telemesh/telemesh/internal/vocab"
+)
+
+const (
+	maxColumn = 64
+	// MaxRows bounds one block; a sidecar sends a few thousand at most.
+	MaxRows = 1 << 16
+	// maxRawBytes bounds the memory that a compressed block can claim.
+	maxRawBytes = 64 << 20
+)
+
+// ErrCorrupt marks a block that is not in this package's format.
+var ErrCorrupt = errors.New("corrupt record block")
+
+// Decoder reads column blocks. Safe for concurrent use.
+type Decoder struct {
+	zstd *zstd.Decoder
+}
+
+// NewDecoder returns a decoder. Close releases it.
+func NewDecoder() (*Decoder, error) {
+	z, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxRawBytes))
+	if err != nil {
+		return nil, fmt.Errorf("create zstd decoder: %w", err)
+	}
+	return &Decoder{zstd: z}, nil
+}
+
+// Close releases the decoder.
+func (d *Decoder) Close() { d.zstd.Close() }
+
+type column struct {
+	ints  []uint64
+	fixed []byte
+	width int
+	dict  []string
+	codes []uint32
+}
+
+// Columns is a decoded block. It owns its memory and is safe for concurrent
+// reads.
+type Columns struct {
+	rows int
+	cols [maxColumn]column
+}
+
+// Decode reads a block and checks that every known column has want rows. All
+// errors wrap ErrCorrupt.
+func (d *Decoder) Decode(src []byte, want int) (*Columns, error) {
+	if want == 0 && len(src) == 0 {
+		return &Columns{}, nil
+	}
+	raw, err := d.zstd.DecodeAll(src, nil)
+	if err != nil {
+		return nil, fmt.Errorf("%w: decompress: %w", ErrCorrupt, err)
+	}
+	r := reader{b: raw}
+	if version := r.byte(); version != blockVersion {
+		return nil, fmt.Errorf("%w: version %d", ErrCorrupt, version)
+	}
+	c := &Columns{rows: int(r.uvarint())}
+	if r.bad || c.rows != want || c.rows > MaxRows {
+		return nil, fmt.Errorf("%w: %d rows where %d were announced", ErrCorrupt, c.rows, want)
+	}
+	for !r.bad && len(r.b) > 0 {
+		number, kind := r.uvarint(), r.byte()
+		body := r.bytes(r.uvarint())
+		if r.bad || number >= maxColumn {
+			continue // from a newer sender: skipped by its length
+		}
+		if !c.cols[number].decode(kind, body, c.rows) {
+			return nil, fmt.Errorf("%w: column %d", ErrCorrupt, number)
+		}
+	}
+	if r.bad {
+		return nil, fmt.Errorf("%w: truncated", ErrCorrupt)
+	}
+	for _, required := range []int{vocab.ColStart, vocab.ColTraceID, vocab.ColSpanID} {
+		if c.rows > 0 && c.cols[required].ints == nil && c.cols[required].fixed == nil {
+			return nil, fmt.Errorf("%w: column %d is missing", ErrCorrupt, required)
+		}
+	}
+	if c.rows > 0 && (c.cols[vocab.ColTraceID].width != 16 || c.cols[vocab.ColSpanID].width != 8) {
+		return nil, fmt.Errorf("%w: identifier width", ErrCorrupt)
+	}
+	return c, nil
+}
+
+// decode reports whether body is a column of rows rows.
+func (c *column) decode(kind byte, body []byte, rows int) bool {
+	r := reader{b: body}
+	switch kind {
+	case kindDelta:
+		c.ints = make([]uint64, rows)
+		var last int64
+		for i := range c.ints {
+			last += r.varint()
+			c.ints[i] = uint64(last)
+		}
+	case kindUvarint:
+		c.ints = make([]uint64, rows)
+		for i := range c.ints {
+			c.ints[i] = r.uvarint()
+		}
+	case kindFixed:
+		if rows == 0 || len(body)%rows != 0 {
+			return rows == 0 && len(body) == 0
+		}
+		c.fixed, c.width = r.bytes(uint64(len(body))), len(body)/rows
+	case kindDict:
+		return c.decodeDict(&r, rows)
+	default:
+		return false
+	}
+	return !r.bad && len(r.b) == 0
+}
+
+func (c *column) decodeDict(r *reader, rows int) bool {
+	entries := r.uvarint()
+	if entries > uint64(rows) {
+		return false
+	}
+	c.dict = make([]string, entries)
+	for i := range c.dict {
+		c.dict[i] = string(r.bytes(r.uvarint()))
+	}
+	c.codes = make([]uint32, rows)
+	for i := range c.codes {
+		var code uint64
+		if entries <= 256 {
+			code = uint64(r.byte())
+		} else {
+			code = r.uvarint()
+		}
+		if code >= entries {
+			return false
+		}
+		c.codes[i] = uint32(code)
+	}
+	return !r.bad && len(r.b) == 0
+}
+
+// Rows reports the number of records.
+func (c *Columns) Rows() int { return c.rows }
+
+func (c *Columns) int(col, row int) uint64 {
+	if v := c.cols[col].ints; v != nil {
+		return v[row]
+	}
+	return 0
+}
+
+func (c *Columns) text(col, row int) string {
+	if d := c.cols[col].dict; d != nil {
+		return d[c.cols[col].codes[row]]
+	}
+	return ""
+}
+
+func (c *Columns) id(col, row int, dst []byte) {
+	if f := &c.cols[col]; f.fixed != nil && f.width == len(dst) {
+		copy(dst, f.fixed[row*f.width:])
+	}
+}
+
+// TraceID of one row.
+func (c *Columns) TraceID(row int) (id [16]byte) {
+	c.id(vocab.ColTraceID, row, id[:])
+	return id
+}
+
+// RequestID of one row; empty when it is the UUID form of the trace ID.
+func (c *Columns) RequestID(row int) string { return c.text(vocab.ColRequestID, row) }
+
+// Edge of one row.
+func (c *Columns) Edge(row int) uint32 { return uint32(c.int(vocab.ColEdge, row)) }
+
+// Start of one row in Unix nanoseconds.
+func (c *Columns) Start(row int) int64 { return int64(c.int(vocab.ColStart, row)) }
+
+// Record builds one row.
+func (c *Columns) Record(row int) Record {
+	r := Record{
+		Start:      time.Unix(0, c.Start(row)),
+		Duration:   time.Duration(c.int(vocab.ColDuration, row)),
+		FirstByte:  time.Duration(c.int(vocab.ColFirstByte, row)),
+		TraceID:    c.TraceID(row),
+		Edge:       c.Edge(row),
+		Code:       uint32(c.int(vocab.ColCode, row)),
+		GRPCStatus: uint32(c.int(vocab.ColGRPCStatus, row)),
+		BytesIn:    c.int(vocab.ColBytesIn, row),
+		BytesOut:   c.int(vocab.ColBytesOut, row),
+		Attempts:   uint32(c.int(vocab.ColAttempts, row)),
+		Sampled:    c.int(vocab.ColSampled, row) != 0,
+	}
+	c.id(vocab.ColSpanID, row, r.SpanID[:])
+	c.id(vocab.ColParentSpanID, row, r.ParentSpanID[:])
+	for _, t := range textColumns {
+		t.set(&r, c.text(t.number, row))
+	}
+	return r
+}
+
+// reader walks bytes; the first fault sets bad, after which it yields zeros.
+type reader struct {
+	b   []byte
+	bad bool
+}
+
+func (r *reader) fail() { r.b, r.bad = nil, true }
+
+func (r *reader) byte() byte {
+	if len(r.b) == 0 {
+		r.fail()
+		return 0
+	}
+	v := r.b[0]
+	r.b = r.b[1:]
+	return v
+}
+
+func (r *reader) bytes(n uint64) []byte {
+	if n > uint64(len(r.b)) {
+		r.fail()
+		return nil
+	}
+	v := r.b[:n:n]
+	r.b = r.b[n:]
+	return v
+}
+
+func (r *reader) uvarint() uint64 {
+	v, n := binary.Uvarint(r.b)
+	if n <= 0 {
+		r.fail()
+		return 0
+	}
+	r.b = r.b[n:]
+	return v
+}
+
+func (r *reader) varint() int64 {
+	v, n := binary.Varint(r.b)
+	if n <= 0 {
+		r.fail()
+		return 0
+	}
+	r.b = r.b[n:]
+	return v
+}

@@ -1,0 +1,142 @@
+package record
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+)
+
+func genRecord(t *rapid.T) Record {
+	id16 := rapid.SliceOfN(rapid.Byte(), 16, 16)
+	id8 := rapid.SliceOfN(rapid.Byte(), 8, 8)
+	text := rapid.StringN(0, 12, 40)
+	r := Record{
+		Start:       time.Unix(0, rapid.Int64Range(0, 1<<61).Draw(t, "start")),
+		Duration:    time.Duration(rapid.Int64Range(0, 1<<40).Draw(t, "duration")),
+		FirstByte:   time.Duration(rapid.Int64Range(0, 1<<40).Draw(t, "first")),
+		RequestID:   text.Draw(t, "request id"),
+		Edge:        rapid.Uint32().Draw(t, "edge"),
+		Protocol:    rapid.SampledFrom([]string{"http", "grpc", "tcp"}).Draw(t, "protocol"),
+		HTTPVersion: "HTTP/1.1",
+		Method:      text.Draw(t, "method"),
+		Path:        text.Draw(t, "path"),
+		Host:        text.Draw(t, "host"),
+		Route:       text.Draw(t, "route"),
+		Code:        rapid.Uint32Range(0, 599).Draw(t, "code"),
+		GRPCStatus:  rapid.Uint32Range(0, 17).Draw(t, "grpc"),
+		Flags:       text.Draw(t, "flags"),
+		Detail:      text.Draw(t, "detail"),
+		BytesIn:     rapid.Uint64().Draw(t, "in"),
+		BytesOut:    rapid.Uint64().Draw(t, "out"),
+		Attempts:    rapid.Uint32().Draw(t, "attempts"),
+		Upstream:    text.Draw(t, "upstream"),
+		Verdict:     text.Draw(t, "verdict"),
+		Rule:        text.Draw(t, "rule"),
+		UserAgent:   text.Draw(t, "agent"),
+		Sampled:     rapid.Bool().Draw(t, "sampled"),
+	}
+	copy(r.TraceID[:], id16.Draw(t, "trace"))
+	copy(r.SpanID[:], id8.Draw(t, "span"))
+	copy(r.ParentSpanID[:], id8.Draw(t, "parent"))
+	if m := rapid.MapOfN(text, text, 0, 3).Draw(t, "attributes"); len(m) > 0 {
+		r.Attributes = m
+	}
+	return r
+}
+
+func TestDecodeReturnsWhatWasEncoded(t *testing.T) {
+	enc, dec := newPair(t)
+	rapid.Check(t, func(t *rapid.T) {
+		want := rapid.SliceOfN(rapid.Custom(genRecord), 1, 40).Draw(t, "records")
+		got, err := dec.Decode(enc.Append(nil, want), len(want))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range want {
+			if diff := cmp.Diff(want[i], got.Record(i)); diff != "" {
+				t.Fatalf("row %d (-want +got):\n%s", i, diff)
+			}
+		}
+	})
+}
+
+func TestDecodeTakesMoreThan256DictionaryEntries(t *testing.T) {
+	enc, dec := newPair(t)
+	rs := make([]Record, 1000)
+	for i := range rs {
+		rs[i] = Record{Start: time.Unix(0, int64(i)), Path: time.Duration(i).String()}
+	}
+	got, err := dec.Decode(enc.Append(nil, rs), len(rs))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p := got.Record(999).Path; p != rs[999].Path {
+		t.Errorf("path = %q, want %q", p, rs[999].Path)
+	}
+}
+
+func TestDecodeRefusesAWrongRowCount(t *testing.T) {
+	enc, dec := newPair(t)
+	if _, err := dec.Decode(enc.Append(nil, make([]Record, 3)), 4); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("err = %v, want ErrCorrupt", err)
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	enc, err := NewEncoder()
+	if err != nil {
+		f.Fatal(err)
+	}
+	dec, err := NewDecoder()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(enc.Append(nil, []Record{{Start: time.Unix(1, 0), Path: "/a"}, {Start: time.Unix(2, 0), Path: "/b"}}), 2, false)
+	f.Add([]byte{1, 1, 1, 1, 1, 0}, 1, true)
+	f.Fuzz(func(t *testing.T, b []byte, rows int, compress bool) {
+		if rows < 0 || rows > 1<<12 {
+			return
+		}
+		if compress { // reach the column parser behind zstd's checks
+			b = enc.zstd.EncodeAll(b, nil)
+		}
+		c, err := dec.Decode(b, rows)
+		if err != nil {
+			return
+		}
+		for i := range c.Rows() {
+			c.Record(i)
+		}
+	})
+}
+
+func BenchmarkEncode(b *testing.B) {
+	enc, _ := newPair(b)
+	rs := make([]Record, 1000)
+	for i := range rs {
+		rs[i] = Record{Start: time.Unix(0, int64(i)*1000), Duration: time.Duration(i), Method: "GET", Path: "/reviews/0", Code: 200, Protocol: "http"}
+	}
+	var dst []byte
+	b.ReportAllocs()
+	for b.Loop() {
+		dst = enc.Append(dst[:0], rs)
+	}
+	b.ReportMetric(float64(len(dst))/1000, "B/record")
+}
+
+func newPair(t testing.TB) (*Encoder, *Decoder) {
+	t.Helper()
+	enc, err := NewEncoder()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dec, err := NewDecoder()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(dec.Close)
+	return enc, dec
+}

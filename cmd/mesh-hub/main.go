@@ -1,0 +1,87 @@
+// Command mesh-hub is the centre of the mesh: live graph, records, metrics,
+// quota and policies, and the web UI.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/telemesh/telemesh/internal/version"
+	hub "github.com/telemesh/telemesh/telemetry-hub"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	if err := command().ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "mesh-hub:", err)
+		os.Exit(1)
+	}
+}
+
+func command() *cobra.Command {
+	var c hub.Config
+	var logLevel, addressFile string
+	cmd := &cobra.Command{
+		Use:   "mesh-hub --data-dir DIR",
+		Short: "The centre of the mesh: live graph, every request, metrics, quota, policies and the web UI",
+		Example: `  mesh-hub --data-dir /var/lib/telemesh
+  mesh-hub --data-dir ./data --policy-dir ./policies
+  mesh-hub --data-dir ./data --http-address 127.0.0.1:0 --grpc-address 127.0.0.1:0 --address-file hub.json`,
+		Version:       version.String(),
+		Args:          cobra.NoArgs,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return run(cmd.Context(), c, logLevel, addressFile)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&c.HTTPAddress, "http-address", "", "UI, APIs and /metrics (default 127.0.0.1:15080)")
+	f.StringVar(&c.GRPCAddress, "grpc-address", "", "telemetry, discovery and leases of the sidecars (default 127.0.0.1:15010)")
+	f.StringVar(&c.DataDir, "data-dir", "", "directory for everything that survives a restart (required)")
+	f.StringVar(&c.PolicyDir, "policy-dir", "", "directory of TrafficPolicy files, followed as they change")
+	f.BoolVar(&c.InsecureListen, "insecure-listen", false, "allow addresses beyond loopback although nothing authenticates callers yet")
+	f.Int64Var(&c.RetentionBytes, "retention-bytes", 0, "size of the record store (default 4 GiB)")
+	f.DurationVar(&c.MetricsRetention, "metrics-retention", 0, "age of metrics kept (default 168h)")
+	f.StringVar(&logLevel, "log-level", "info", "debug, info, warn or error")
+	f.StringVar(&addressFile, "address-file", "", "writes the bound addresses as JSON to this file once the hub listens")
+	return cmd
+}
+
+func run(ctx context.Context, c hub.Config, logLevel, addressFile string) error {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(logLevel)); err != nil {
+		return fmt.Errorf("--log-level %q: want debug, info, warn or error", logLevel)
+	}
+	log := slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	h, err := hub.New(c, log)
+	if err != nil {
+		return err
+	}
+	if addressFile != "" {
+		if err := writeAddresses(addressFile, h); err != nil {
+			return err
+		}
+	}
+	return h.Run(ctx)
+}
+
+// writeAddresses tells whoever started the hub on port 0 where it listens.
+func writeAddresses(file string, h *hub.Hub) error {
+	b, err := json.Marshal(map[string]string{"http": h.HTTPAddress(), "grpc": h.GRPCAddress()})
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(file+".new", b, 0o644); err != nil {
+		return fmt.Errorf("write address file: %w", err)
+	}
+	return os.Rename(file+".new", file)
+}

@@ -1,0 +1,107 @@
+// Command mesh-proxy is the sidecar of one workload.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/telemesh/telemesh/internal/version"
+	"github.com/telemesh/telemesh/proxy"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	if err := command().ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "mesh-proxy:", err)
+		os.Exit(1)
+	}
+}
+
+func command() *cobra.Command {
+	var c proxy.Config
+	var appPort int
+	var logLevel, addressFile string
+	cmd := &cobra.Command{
+		Use:   "mesh-proxy --service NAME [--app-port PORT]",
+		Short: "The sidecar of one workload: carries its requests, decides locally, reports to the hub",
+		Example: `  mesh-proxy --service reviews --version v2 --app-port 9080
+  mesh-proxy --service batch --outbound-address 127.0.0.1:15001     # a workload that only calls
+  HTTP_PROXY=http://127.0.0.1:15001 curl http://reviews:9080/reviews/0`,
+		Args:          cobra.NoArgs,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if appPort != 0 {
+				c.AppAddress = net.JoinHostPort("127.0.0.1", strconv.Itoa(appPort))
+			}
+			return run(cmd.Context(), c, logLevel, addressFile)
+		},
+	}
+	// --version is the workload's, so the program's own is a command.
+	cmd.AddCommand(&cobra.Command{
+		Use: "version", Short: "Print the version of mesh-proxy", Args: cobra.NoArgs,
+		Run: func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), version.String()) },
+	})
+	cmd.CompletionOptions.DisableDefaultCmd = true
+	f := cmd.Flags()
+	f.StringVar(&c.Service, "service", "", "canonical service of the workload (required)")
+	f.StringVar(&c.Version, "version", "", "version of the workload (default latest)")
+	f.StringVar(&c.Namespace, "namespace", "", "namespace (default default)")
+	f.StringVar(&c.Cluster, "cluster", "", "cluster (default local)")
+	f.StringVar(&c.Workload, "workload", "", "workload (default SERVICE-VERSION)")
+	f.StringVar(&c.Instance, "instance", "", "name of this replica (default WORKLOAD-HOST-PORT)")
+	f.IntVar(&appPort, "app-port", 0, "port of the application on 127.0.0.1; without it the workload only calls")
+	f.IntVar(&c.ServicePort, "service-port", 0, "port under which callers know the service (default --app-port)")
+	f.StringVar(&c.InboundAddress, "inbound-address", "", "listener for requests to the workload (default 127.0.0.1:15006)")
+	f.StringVar(&c.OutboundAddress, "outbound-address", "", "listener for requests of the workload (default 127.0.0.1:15001)")
+	f.StringVar(&c.AdminAddress, "admin-address", "", "listener for metrics and health (default 127.0.0.1:15000)")
+	f.StringVar(&c.HubAddress, "hub", "", "gRPC address of the hub (default 127.0.0.1:15010)")
+	f.StringVar(&c.StateDir, "state-dir", "", "keeps the last known configuration for a start without hub")
+	f.DurationVar(&c.DrainTime, "drain-time", 0, "time for requests in flight after SIGTERM (default 5s)")
+	f.IntVar(&c.MaxHeaderBytes, "max-header-bytes", 0, "largest request head (default 65536)")
+	f.StringVar(&logLevel, "log-level", "info", "debug, info, warn or error")
+	f.StringVar(&addressFile, "address-file", "", "writes the bound addresses as JSON to this file once the sidecar listens")
+	return cmd
+}
+
+func run(ctx context.Context, c proxy.Config, logLevel, addressFile string) error {
+	level := new(slog.LevelVar)
+	if err := level.UnmarshalText([]byte(logLevel)); err != nil {
+		return fmt.Errorf("--log-level %q: want debug, info, warn or error", logLevel)
+	}
+	log := slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	p, err := proxy.New(c, log, level)
+	if err != nil {
+		return err
+	}
+	if addressFile != "" {
+		if err := writeAddresses(addressFile, p); err != nil {
+			return err
+		}
+	}
+	return p.Run(ctx)
+}
+
+// writeAddresses tells whoever started the sidecar on port 0 where it listens.
+func writeAddresses(file string, p *proxy.Proxy) error {
+	b, err := json.Marshal(map[string]string{
+		"inbound": p.InboundAddress(), "outbound": p.OutboundAddress(), "admin": p.AdminAddress(), "instance": p.Instance(),
+	})
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(file+".new", b, 0o644); err != nil {
+		return fmt.Errorf("write address file: %w", err)
+	}
+	return os.Rename(file+".new", file)
+}

@@ -1,0 +1,308 @@
+package demo
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+
+	topologyv1 "github.com/telemesh/telemesh/api/topology/v1"
+	"github.com/telemesh/telemesh/internal/vocab"
+)
+
+// Result is the last line of a bounded run with --json.
+type Result struct {
+	Sent    uint64       `json:"sent"`
+	Failed  uint64       `json:"failed"`
+	Edges   []EdgeCounts `json:"edges"`
+	Lookups Lookups      `json:"lookups"`
+	// Verdicts of policy over the whole run.
+	Throttled uint64 `json:"throttled"`
+	Denied    uint64 `json:"denied"`
+	// Agree: on every edge all four counts of the calling side are equal, and,
+	// unless a service or its sidecar was killed, those of the called side too.
+	Agree bool `json:"agree"`
+}
+
+// EdgeCounts counts the requests of one edge in four independent places, first
+// as the caller's side saw them, then as the callee's.
+type EdgeCounts struct {
+	Source      string `json:"source"`
+	Destination string `json:"destination"`
+	Counts
+	// Received is the callee's side: its own counter (what policy refused never
+	// reached it and is added), its sidecar's, and what hub and PromQL have from
+	// that sidecar.
+	Received Counts `json:"received"`
+}
+
+// Counts of one side.
+type Counts struct {
+	Services uint64 `json:"services"`
+	Sidecars uint64 `json:"sidecars"`
+	Hub      uint64 `json:"hub"`
+	PromQL   uint64 `json:"promql"`
+}
+
+func (c Counts) equal() bool {
+	return c.Services == c.Sidecars && c.Sidecars == c.Hub && c.Hub == c.PromQL
+}
+
+// Lookups counts the request IDs that were looked up.
+type Lookups struct {
+	Asked uint64 `json:"asked"`
+	Found uint64 `json:"found"`
+}
+
+// edges of Bookinfo by service.
+var edges = [][2]string{{"loadgen", "productpage"}, {"productpage", "details"}, {"productpage", "reviews"}, {"reviews", "ratings"}}
+
+const (
+	settleWithin = 15 * time.Second
+	settleEvery  = 250 * time.Millisecond
+)
+
+// settle collects until all counts agree, or until time is up: telemetry is a
+// fraction of a second behind, and a restarted hub reads its log first.
+func settle(ctx context.Context, m *mesh, l *load, chaos string) (Result, error) {
+	deadline := time.Now().Add(settleWithin)
+	for {
+		r, err := collect(ctx, m, l)
+		if err == nil {
+			r.Agree = agree(r.Edges, chaos)
+		}
+		if err == nil && r.Agree || time.Now().After(deadline) {
+			return r, err
+		}
+		select {
+		case <-time.After(settleEvery):
+		case <-ctx.Done():
+			return r, ctx.Err()
+		}
+	}
+}
+
+func agree(list []EdgeCounts, chaos string) bool {
+	for _, e := range list {
+		if !e.Counts.equal() {
+			return false
+		}
+		// What died in between has forgotten what it had counted.
+		if chaos != "service" && chaos != "sidecar" && (!e.Received.equal() || e.Received.Hub != e.Hub) {
+			return false
+		}
+	}
+	return true
+}
+
+// collect reads every counter once.
+func collect(ctx context.Context, m *mesh, l *load) (Result, error) {
+	r := Result{Sent: l.sent.Load(), Failed: l.failed.Load(), Lookups: Lookups{Asked: l.asked.Load(), Found: l.found.Load()}}
+	services, err := serviceCounts(ctx, m, l)
+	if err != nil {
+		return r, err
+	}
+	sidecars, err := sidecarCounts(ctx, m)
+	if err != nil {
+		return r, err
+	}
+	hub, err := hubCounts(ctx, m)
+	if err != nil {
+		return r, err
+	}
+	promql, err := promqlCounts(ctx, m)
+	if err != nil {
+		return r, err
+	}
+	for _, e := range edges {
+		sent, received := side{"source", e[0], e[1]}, side{"destination", e[0], e[1]}
+		r.Edges = append(r.Edges, EdgeCounts{
+			Source: e[0], Destination: e[1],
+			Counts:   Counts{services[sent], sidecars.requests[sent], hub[sent], promql[sent]},
+			Received: Counts{services[received] + sidecars.refused[received], sidecars.requests[received], hub[received], promql[received]},
+		})
+	}
+	r.Throttled, err = policyCount(ctx, m, vocab.DecisionThrottle)
+	if err != nil {
+		return r, err
+	}
+	r.Denied, err = policyCount(ctx, m, vocab.DecisionDeny)
+	return r, err
+}
+
+// side is one reporter of one edge.
+type side struct{ reporter, source, destination string }
+
+// serviceCounts asks the services themselves, past the mesh.
+func serviceCounts(ctx context.Context, m *mesh, l *load) (map[side]uint64, error) {
+	out := map[side]uint64{{"source", "loadgen", "productpage"}: l.sent.Load()}
+	for _, s := range m.services {
+		var c struct {
+			Received uint64 `json:"received"`
+			Sent     map[string]struct {
+				Requests uint64 `json:"requests"`
+			} `json:"sent"`
+		}
+		if err := getJSON(ctx, s.direct()+"/stats/counts", &c); err != nil {
+			return nil, fmt.Errorf("counters of %s: %w", s.name, err)
+		}
+		for destination, sent := range c.Sent {
+			out[side{"source", s.name, destination}] += sent.Requests
+		}
+		// Bookinfo's services have one caller each.
+		for _, e := range edges {
+			if e[1] == s.name {
+				out[side{"destination", e[0], e[1]}] += c.Received
+			}
+		}
+	}
+	return out, nil
+}
+
+// scraped are counts of the sidecars' /metrics.
+type scraped struct{ requests, refused map[side]uint64 }
+
+func sidecarCounts(ctx context.Context, m *mesh) (scraped, error) {
+	out := scraped{make(map[side]uint64), make(map[side]uint64)}
+	admins := []string{m.load.Admin}
+	for _, s := range m.services {
+		admins = append(admins, s.sidecar.Admin)
+	}
+	for _, admin := range admins {
+		families, err := scrape(ctx, "http://"+admin+"/metrics")
+		if err != nil {
+			return out, err
+		}
+		for _, metric := range families[vocab.MetricRequests].GetMetric() {
+			ls := make(map[string]string)
+			for _, p := range metric.GetLabel() {
+				ls[p.GetName()] = p.GetValue()
+			}
+			k := side{ls[vocab.LabelReporter], ls[vocab.LabelSourceCanonicalService], ls[vocab.LabelDestinationServiceName]}
+			n := uint64(metric.GetCounter().GetValue())
+			out.requests[k] += n
+			if ls[vocab.LabelFlags] == vocab.FlagRateLimited || ls[vocab.LabelCode] == "403" || unserved(ls[vocab.LabelFlags]) {
+				out.refused[k] += n
+			}
+		}
+	}
+	return out, nil
+}
+
+// unserved flags stand for requests that the callee's sidecar got and its
+// application did not.
+func unserved(flags string) bool { return flags == vocab.FlagUpstreamConnect }
+
+func scrape(ctx context.Context, url string) (map[string]*dto.MetricFamily, error) {
+	resp, err := get(ctx, url)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(resp.Body)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", url, err)
+	}
+	return families, nil
+}
+
+// hubCounts are the totals of the hub's graph.
+func hubCounts(ctx context.Context, m *mesh) (map[side]uint64, error) {
+	var g topologyv1.Graph
+	if err := getJSON(ctx, m.hub.URL()+"/api/mesh/v1/graph?window=900", &g); err != nil {
+		return nil, err
+	}
+	service := make(map[string]string)
+	for _, n := range g.Nodes {
+		service[n.ID] = n.Service
+	}
+	out := make(map[side]uint64)
+	for _, e := range g.Edges {
+		out[side{"source", service[e.Source], service[e.Destination]}] += e.SourceTotal
+		out[side{"destination", service[e.Source], service[e.Destination]}] += e.DestinationTotal
+	}
+	return out, nil
+}
+
+// promqlCounts asks the hub's Prometheus API.
+func promqlCounts(ctx context.Context, m *mesh) (map[side]uint64, error) {
+	vector, err := query(ctx, m, fmt.Sprintf("sum by (%s, %s, %s) (%s)",
+		vocab.LabelReporter, vocab.LabelSourceCanonicalService, vocab.LabelDestinationServiceName, vocab.MetricRequests))
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[side]uint64)
+	for _, s := range vector {
+		out[side{s.Metric[vocab.LabelReporter], s.Metric[vocab.LabelSourceCanonicalService], s.Metric[vocab.LabelDestinationServiceName]}] += s.count()
+	}
+	return out, nil
+}
+
+func policyCount(ctx context.Context, m *mesh, decision string) (uint64, error) {
+	vector, err := query(ctx, m, fmt.Sprintf("sum(%s{%s=%q})", vocab.MetricPolicyChecks, vocab.LabelDecision, decision))
+	if err != nil || len(vector) == 0 {
+		return 0, err
+	}
+	return vector[0].count(), nil
+}
+
+// point is one element of an instant vector.
+type point struct {
+	Metric map[string]string `json:"metric"`
+	Value  [2]any            `json:"value"`
+}
+
+func (p point) count() uint64 {
+	s, _ := p.Value[1].(string)
+	f, err := strconv.ParseFloat(s, 64)
+	if err != nil {
+		return 0
+	}
+	return uint64(f)
+}
+
+func query(ctx context.Context, m *mesh, promql string) ([]point, error) {
+	var answer struct {
+		Data struct {
+			Result []point `json:"result"`
+		} `json:"data"`
+	}
+	err := getJSON(ctx, m.hub.URL()+"/api/v1/query?query="+url.QueryEscape(promql), &answer)
+	return answer.Data.Result, err
+}
+
+func getJSON(ctx context.Context, url string, v any) error {
+	resp, err := get(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(resp.Body).Decode(v); err != nil {
+		return fmt.Errorf("read %s: %w", url, err)
+	}
+	return nil
+}
+
+func get(ctx context.Context, url string) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		_ = resp.Body.Close() // the status says it all
+		return nil, fmt.Errorf("%s answers %s", url, resp.Status)
+	}
+	return resp, nil
+}

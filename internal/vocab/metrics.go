@@ -1,0 +1,188 @@
+package vocab
+
+// Istio's standard metrics. Names and units are Istio's, although Prometheus'
+// own advice would be seconds: its dashboards and Kiali read exactly these.
+const (
+	MetricRequests         = "istio_requests_total"
+	MetricRequestDuration  = "istio_request_duration_milliseconds"
+	MetricRequestBytes     = "istio_request_bytes"
+	MetricResponseBytes    = "istio_response_bytes"
+	MetricRequestMessages  = "istio_request_messages_total"
+	MetricResponseMessages = "istio_response_messages_total"
+	MetricTCPOpened        = "istio_tcp_connections_opened_total"
+	MetricTCPClosed        = "istio_tcp_connections_closed_total"
+	MetricTCPSentBytes     = "istio_tcp_sent_bytes_total"
+	MetricTCPReceivedBytes = "istio_tcp_received_bytes_total"
+	MetricBuild            = "istio_build"
+)
+
+// Saturation and policy signals, which Istio has no names for. Served by the
+// sidecar about itself and by the hub for every sidecar (SidecarLabels).
+const (
+	MetricInFlight         = "mesh_requests_in_flight"           // gauge; direction
+	MetricPoolConnections  = "mesh_pool_connections"             // gauge; state = active, idle
+	MetricPoolPending      = "mesh_pool_pending_requests"        // gauge
+	MetricSidecarCPU       = "mesh_sidecar_cpu_seconds_total"    // counter
+	MetricSidecarMemory    = "mesh_sidecar_memory_bytes"         // gauge
+	MetricReportQueue      = "mesh_report_queue_ratio"           // gauge, 0 to 1
+	MetricRecordsDropped   = "mesh_report_records_dropped_total" // counter; reason
+	MetricPolicyChecks     = "mesh_policy_checks_total"          // counter; policy, rule, decision, origin
+	MetricProtocolErrors   = "mesh_protocol_errors_total"        // counter; reason
+	MetricSidecarConnected = "mesh_sidecar_connected"            // gauge, 1 or 0; hub only
+)
+
+// The hub's own golden signals.
+const (
+	MetricHubBatches        = "mesh_hub_batches_total"               // counter; result = accepted, duplicate, rejected
+	MetricHubRejected       = "mesh_hub_rejected_total"              // counter; reason
+	MetricHubRecords        = "mesh_hub_records_total"               // counter
+	MetricHubLostRecords    = "mesh_hub_records_lost_total"          // counter; reason: what sidecars say they dropped
+	MetricHubStreams        = "mesh_hub_streams"                     // gauge; kind
+	MetricHubIngestDuration = "mesh_hub_ingest_duration_seconds"     // histogram: batch received to durable
+	MetricHubStoreBytes     = "mesh_hub_store_bytes"                 // gauge
+	MetricHubStoreRecords   = "mesh_hub_store_records"               // gauge
+	MetricHubLookup         = "mesh_hub_lookup_duration_seconds"     // histogram
+	MetricHubCorrupt        = "mesh_hub_store_corruptions_total"     // counter
+	MetricHubEdges          = "mesh_hub_graph_edges"                 // gauge
+	MetricHubWatchers       = "mesh_hub_graph_watchers"              // gauge: open SSE streams
+	MetricHubPolicyReloads  = "mesh_hub_policy_reloads_total"        // counter; result = accepted, refused
+	MetricHubLeaseGrants    = "mesh_hub_lease_credits_granted_total" // counter; limit
+)
+
+// Labels of the standard metrics.
+const (
+	LabelReporter                     = "reporter"
+	LabelSourceWorkload               = "source_workload"
+	LabelSourceWorkloadNamespace      = "source_workload_namespace"
+	LabelSourcePrincipal              = "source_principal"
+	LabelSourceApp                    = "source_app"
+	LabelSourceVersion                = "source_version"
+	LabelSourceCanonicalService       = "source_canonical_service"
+	LabelSourceCanonicalRevision      = "source_canonical_revision"
+	LabelSourceCluster                = "source_cluster"
+	LabelDestinationWorkload          = "destination_workload"
+	LabelDestinationWorkloadNamespace = "destination_workload_namespace"
+	LabelDestinationPrincipal         = "destination_principal"
+	LabelDestinationApp               = "destination_app"
+	LabelDestinationVersion           = "destination_version"
+	LabelDestinationCanonicalService  = "destination_canonical_service"
+	LabelDestinationCanonicalRevision = "destination_canonical_revision"
+	LabelDestinationCluster           = "destination_cluster"
+	LabelDestinationService           = "destination_service"
+	LabelDestinationServiceName       = "destination_service_name"
+	LabelDestinationServiceNamespace  = "destination_service_namespace"
+	LabelProtocol                     = "request_protocol"
+	LabelCode                         = "response_code"
+	LabelGRPCStatus                   = "grpc_response_status"
+	LabelFlags                        = "response_flags"
+	LabelSecurity                     = "connection_security_policy"
+)
+
+// Labels of the mesh_* and mesh_hub_* metrics, and of every histogram.
+const (
+	LabelNamespace = "namespace"
+	LabelWorkload  = "workload"
+	LabelService   = "service"
+	LabelVersion   = "version"
+	LabelSidecar   = "sidecar"   // name of the instance
+	LabelDirection = "direction" // inbound, outbound
+	LabelState     = "state"     // active, idle
+	LabelPolicy    = "policy"
+	LabelRule      = "rule"
+	LabelDecision  = "decision" // allow, deny, throttle, shadow_deny, shadow_throttle
+	LabelOrigin    = "origin"   // local, lease, fallback
+	LabelReason    = "reason"
+	LabelResult    = "result"
+	LabelKind      = "kind"
+	LabelLimit     = "limit"
+	LabelBucket    = "le"
+)
+
+// Values of the labels that have a fixed set of them.
+const (
+	ReporterSource      = "source"
+	ReporterDestination = "destination"
+
+	DirectionInbound  = "inbound"
+	DirectionOutbound = "outbound"
+
+	DecisionAllow          = "allow"
+	DecisionDeny           = "deny"
+	DecisionThrottle       = "throttle"
+	DecisionShadowAllow    = "shadow_allow"
+	DecisionShadowDeny     = "shadow_deny"
+	DecisionShadowThrottle = "shadow_throttle"
+	// DecisionError: an expression could not be evaluated, so its rule did not match.
+	DecisionError = "error"
+)
+
+// SidecarLabels are on every series that the hub serves about a sidecar,
+// before the metric's own.
+var SidecarLabels = []string{LabelNamespace, LabelWorkload, LabelService, LabelVersion, LabelSidecar}
+
+// RequestLabels are the labels of the HTTP and gRPC metrics, always all
+// present, in the order in which series carry their values.
+var RequestLabels = []string{
+	LabelReporter,
+	LabelSourceWorkload, LabelSourceWorkloadNamespace, LabelSourcePrincipal, LabelSourceApp,
+	LabelSourceVersion, LabelSourceCanonicalService, LabelSourceCanonicalRevision, LabelSourceCluster,
+	LabelDestinationWorkload, LabelDestinationWorkloadNamespace, LabelDestinationPrincipal, LabelDestinationApp,
+	LabelDestinationVersion, LabelDestinationCanonicalService, LabelDestinationCanonicalRevision, LabelDestinationCluster,
+	LabelDestinationService, LabelDestinationServiceName, LabelDestinationServiceNamespace,
+	LabelProtocol, LabelCode, LabelGRPCStatus, LabelFlags, LabelSecurity,
+}
+
+// DurationBuckets are the upper bounds in milliseconds of the lean profile.
+// All are bounds of Envoy's default, so a mixed fleet adds up.
+var DurationBuckets = []float64{1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000}
+
+// SizeBuckets are the upper bounds in bytes, again all Envoy bounds.
+var SizeBuckets = []float64{100, 1000, 10000, 60000, 600000, 3600000}
+
+// Unknown and Latest stand for a missing value and a missing revision, as in
+// Istio.
+const (
+	Unknown = "unknown"
+	Latest  = "latest"
+	NoFlags = "-"
+)
+
+// Verdicts of local policy, as records, series and the graph carry them.
+const (
+	VerdictOK              = "ok"
+	VerdictDenied          = "denied"
+	VerdictThrottled       = "throttled"
+	VerdictShadowDenied    = "shadow_denied"
+	VerdictShadowThrottled = "shadow_throttled"
+)
+
+// Envoy's response flags that the sidecar sets (Envoy access log, RESPONSE_FLAGS).
+const (
+	FlagDownstreamTermination = "DC"
+	FlagNoHealthyUpstream     = "UH"
+	FlagUpstreamConnect       = "UF"
+	FlagUpstreamTermination   = "UC"
+	FlagUpstreamTimeout       = "UT"
+	FlagUpstreamOverflow      = "UO"
+	FlagNoRoute               = "NR"
+	FlagRateLimited           = "RL"
+	FlagDownstreamProtocol    = "DPE"
+	FlagUpstreamProtocol      = "UPE"
+)
+
+// Headers of the mesh.
+const (
+	HeaderRequestID   = "x-request-id"
+	HeaderTraceparent = "traceparent"
+	HeaderTracestate  = "tracestate"
+	// HeaderPeer carries a sidecar's identity to the next sidecar, on requests
+	// and on responses. It never reaches an application.
+	HeaderPeer = "x-telemesh-peer"
+	// HeaderVerdict tells the caller's sidecar what the callee's policy said:
+	// verdict and rule, separated by a semicolon. Responses only; it never
+	// reaches an application.
+	HeaderVerdict = "x-telemesh-verdict"
+	// TrailerRefusedSequence names, at the end of a telemetry stream, the batch
+	// that the hub will never take.
+	TrailerRefusedSequence = "x-telemesh-refused-sequence"
+)

@@ -1,0 +1,75 @@
+package lease
+
+import (
+	"fmt"
+	"sync"
+
+	policyv1 "github.com/telemesh/telemesh/api/policy/v1"
+)
+
+const (
+	// remembered is how many answers a session keeps for a resend. A sidecar
+	// resends only what is younger than a credit's life.
+	remembered = 64
+	// sessionIdle is when a silent sidecar is forgotten, in nanoseconds.
+	sessionIdle = 60e9
+)
+
+// session is what the hub remembers of one sidecar, so that a resend never
+// spends twice.
+type session struct {
+	mu       sync.Mutex // guards the fields below
+	epoch    uint64
+	last     uint64
+	answers  [remembered]*policyv1.PullResponse
+	lastSeen float64 // guarded by Server.mu
+}
+
+// session finds the sidecar's session and begins a new one for a new epoch.
+func (s *Server) session(req *policyv1.PullRequest, now float64) (*session, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ss, ok := s.sessions[req.GetSidecar()]
+	if ok && now-ss.lastSeen > sessionIdle {
+		// A sidecar that came back with its clock set back must not be locked
+		// out for ever.
+		ok = false
+	}
+	if ok && req.GetEpoch() < ss.epoch {
+		return nil, fmt.Errorf("pull of epoch %d after epoch %d", req.GetEpoch(), ss.epoch)
+	}
+	if !ok || req.GetEpoch() > ss.epoch {
+		if !ok {
+			s.forgetSessions(now)
+		}
+		ss = &session{epoch: req.GetEpoch()}
+		s.sessions[req.GetSidecar()] = ss
+	}
+	ss.lastSeen = now
+	return ss, nil
+}
+
+func (s *Server) forgetSessions(now float64) {
+	for name, ss := range s.sessions {
+		if now-ss.lastSeen > sessionIdle {
+			delete(s.sessions, name)
+		}
+	}
+}
+
+// answered returns the answer to a sequence that was seen before; an empty one
+// when it is too old to be remembered, which grants nothing.
+func (ss *session) answered(sequence uint64) (*policyv1.PullResponse, bool) {
+	if a := ss.answers[sequence%remembered]; a != nil && a.GetSequence() == sequence {
+		return a, true
+	}
+	if sequence+remembered <= ss.last {
+		return &policyv1.PullResponse{Sequence: sequence}, true
+	}
+	return nil, false
+}
+
+func (ss *session) remember(resp *policyv1.PullResponse) {
+	ss.answers[resp.GetSequence()%remembered] = resp
+	ss.last = max(ss.last, resp.GetSequence())
+}

@@ -1,0 +1,108 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"time"
+)
+
+// Config is what an operator writes: flags of mesh-proxy.
+type Config struct {
+	Service   string
+	Version   string
+	Namespace string
+	Cluster   string
+	// Workload defaults to SERVICE-VERSION, Instance to WORKLOAD-HOST-PORT.
+	Workload string
+	Instance string
+
+	// AppAddress is where the application listens, host:port. Empty for a
+	// workload that only calls.
+	AppAddress string
+	// ServicePort is the port under which callers know the service.
+	ServicePort int
+
+	InboundAddress  string
+	OutboundAddress string
+	AdminAddress    string
+	// HubAddress is the hub's gRPC address.
+	HubAddress string
+	// StateDir keeps the last known configuration; empty keeps none.
+	StateDir string
+	// DrainTime is how long requests in flight may take after SIGTERM.
+	DrainTime time.Duration
+	// MaxHeaderBytes of a request head.
+	MaxHeaderBytes int
+}
+
+// setDefaults fills what was left empty.
+func (c *Config) setDefaults() {
+	setDefault(&c.Version, "latest")
+	setDefault(&c.Namespace, "default")
+	setDefault(&c.Cluster, "local")
+	setDefault(&c.Workload, c.Service+"-"+c.Version)
+	setDefault(&c.InboundAddress, "127.0.0.1:15006")
+	setDefault(&c.OutboundAddress, "127.0.0.1:15001")
+	setDefault(&c.AdminAddress, "127.0.0.1:15000")
+	setDefault(&c.HubAddress, "127.0.0.1:15010")
+	if c.DrainTime == 0 {
+		c.DrainTime = 5 * time.Second
+	}
+	if c.MaxHeaderBytes == 0 {
+		c.MaxHeaderBytes = 64 << 10
+	}
+	if _, port, err := net.SplitHostPort(c.AppAddress); err == nil && c.ServicePort == 0 {
+		c.ServicePort, _ = strconv.Atoi(port) // validate has the last word
+	}
+}
+
+// setInstance names the sidecar by where it listens, which is stable over its
+// restarts as long as the address is.
+func (c *Config) setInstance(inbound net.Addr) {
+	if c.Instance != "" {
+		return
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "localhost"
+	}
+	_, port, _ := net.SplitHostPort(inbound.String())
+	c.Instance = fmt.Sprintf("%s-%s-%s", c.Workload, host, port)
+}
+
+func setDefault(s *string, value string) {
+	if *s == "" {
+		*s = value
+	}
+}
+
+// validate names every field that is wrong.
+func (c *Config) validate() error {
+	var errs []error
+	if c.Service == "" {
+		errs = append(errs, errors.New("--service: a name is required"))
+	}
+	if c.AppAddress != "" {
+		if _, _, err := net.SplitHostPort(c.AppAddress); err != nil {
+			errs = append(errs, fmt.Errorf("--app-address %q: want host:port", c.AppAddress))
+		}
+	}
+	if c.ServicePort < 0 || c.ServicePort > 65535 {
+		errs = append(errs, fmt.Errorf("--service-port %d: want 1 to 65535", c.ServicePort))
+	}
+	for _, f := range []struct{ flag, address string }{
+		{"--inbound-address", c.InboundAddress}, {"--outbound-address", c.OutboundAddress},
+		{"--admin-address", c.AdminAddress}, {"--hub", c.HubAddress},
+	} {
+		if _, _, err := net.SplitHostPort(f.address); err != nil {
+			errs = append(errs, fmt.Errorf("%s %q: want host:port", f.flag, f.address))
+		}
+	}
+	if c.MaxHeaderBytes < 1<<10 || c.MaxHeaderBytes > 1<<20 {
+		errs = append(errs, fmt.Errorf("--max-header-bytes %d: want 1024 to 1048576", c.MaxHeaderBytes))
+	}
+	return errors.Join(errs...)
+}

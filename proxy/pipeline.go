@@ -1,0 +1,220 @@
+package proxy
+
+import (
+	"context"
+	"net"
+
+	"strings"
+
+	"github.com/telemesh/telemesh/internal/vocab"
+	"github.com/telemesh/telemesh/policy-check/check"
+	"github.com/telemesh/telemesh/proxy/engine"
+	"github.com/telemesh/telemesh/proxy/exchange"
+	"github.com/telemesh/telemesh/proxy/identity"
+	"github.com/telemesh/telemesh/proxy/propagation"
+	"github.com/telemesh/telemesh/proxy/report"
+	"github.com/telemesh/telemesh/proxy/route"
+)
+
+// checker decides locally on one request.
+type checker interface {
+	Check(ctx context.Context, side check.Side, a *check.Attributes) check.Decision
+}
+
+// pipeline is the way of a request through the sidecar, in the order in which
+// the code is read: identify peer, request ID and trace context, local policy,
+// route, pick endpoint, (the engine forwards), observe.
+type pipeline struct {
+	self       identity.Peer
+	selfHeader string
+	selfHost   string // fully qualified service of the workload
+	appAddress string
+	peers      *identity.Cache
+	routes     *route.Table
+	policy     checker
+	store      *report.Store
+	// appUnreachable is told when the application refuses a connection.
+	appUnreachable func(detail string)
+}
+
+// Begin implements engine.Handler.
+func (p *pipeline) Begin(ctx context.Context, x *exchange.Exchange) (engine.Target, *exchange.Reply) {
+	cluster := p.identify(x)
+	propagation.Stamp(x)
+	if reply := p.check(ctx, x); reply != nil {
+		return engine.Target{}, reply
+	}
+	if x.Direction == exchange.Inbound {
+		return p.toApplication(x)
+	}
+	return p.toEndpoint(x, cluster)
+}
+
+// identify names both ends. The peer header is taken off in both directions:
+// it is the mesh's, and an application's claim counts for nothing.
+func (p *pipeline) identify(x *exchange.Exchange) *route.Cluster {
+	header := x.Request.Get(vocab.HeaderPeer)
+	x.Request.Del(vocab.HeaderPeer)
+	if x.Direction == exchange.Inbound {
+		x.Destination, x.DestinationService = p.self, p.selfHost
+		x.Record.Route = "inbound|" + p.self.Service
+		if x.Source, x.Meshed = p.peers.Parse(header); !x.Meshed {
+			x.Source = identity.Unknown()
+		}
+		return nil
+	}
+	x.Source, x.Security = p.self, vocab.Unknown
+	cluster, ok := p.routes.Lookup(x.Record.Host)
+	if !ok {
+		// One node for everything outside: a host name that a caller chose
+		// must not become a label.
+		x.Destination = identity.Peer{Service: passthrough, Workload: vocab.Unknown, Namespace: vocab.Unknown, Cluster: vocab.Unknown}
+		x.DestinationService = passthrough
+		x.Record.Route = passthrough
+		return nil
+	}
+	x.Destination = identity.Peer{Service: cluster.Name, Namespace: cluster.Namespace, Cluster: p.self.Cluster, Workload: vocab.Unknown}
+	x.DestinationService = cluster.Host
+	x.Record.Route = "outbound|" + cluster.Host
+	return cluster
+}
+
+// check asks the local policy and turns a refusal into an answer.
+func (p *pipeline) check(ctx context.Context, x *exchange.Exchange) *exchange.Reply {
+	side := check.Inbound
+	if x.Direction == exchange.Outbound {
+		side = check.Outbound
+	}
+	d := p.policy.Check(ctx, side, &check.Attributes{
+		Method: x.Record.Method, Path: x.Record.Path, Host: x.Record.Host, Scheme: x.Scheme, Protocol: x.Record.HTTPVersion,
+		UserAgent: x.Record.UserAgent, RequestID: propagation.RequestID(x), Header: x.Request.Get,
+		Source: policyPeer(x.Source), Destination: policyPeer(x.Destination), SourceAddress: x.Downstream,
+	})
+	if d.Verdict != "" {
+		x.Record.Verdict = d.Verdict
+	}
+	x.Record.Rule = d.Rule
+	if d.Policy != "" {
+		x.Record.Rule = d.Policy + "/" + d.Rule
+	}
+	for _, h := range d.Headers {
+		x.ResponseHeaders = append(x.ResponseHeaders, exchange.Field{Name: h.Name, Value: h.Value})
+	}
+	switch d.Verdict {
+	case vocab.VerdictDenied:
+		x.Record.Detail = d.Detail // Envoy has no flag for its own RBAC
+	case vocab.VerdictThrottled:
+		x.Fail(vocab.FlagRateLimited, d.Detail)
+	default:
+		return nil
+	}
+	return &exchange.Reply{Status: d.Status, ContentType: d.ContentType, Body: d.Body}
+}
+
+func policyPeer(p identity.Peer) check.Peer {
+	return check.Peer{Cluster: p.Cluster, Namespace: p.Namespace, Workload: p.Workload, Service: p.Service, Version: p.Version, Principal: p.Principal}
+}
+
+func (p *pipeline) toApplication(x *exchange.Exchange) (engine.Target, *exchange.Reply) {
+	if p.appAddress == "" {
+		x.Fail(vocab.FlagNoRoute, "route_not_found")
+		return engine.Target{}, &exchange.Reply{Status: http404, ContentType: "text/plain", Body: "this workload serves nothing: its sidecar was started without --app-address\n"}
+	}
+	return engine.Target{Address: p.appAddress}, nil
+}
+
+// Statuses of the sidecar's own answers.
+const (
+	http404 = 404
+	http503 = 503
+)
+
+// toEndpoint picks an endpoint of the mesh, or passes a request for another
+// host through if its URL or its Host named a full address.
+func (p *pipeline) toEndpoint(x *exchange.Exchange, cluster *route.Cluster) (engine.Target, *exchange.Reply) {
+	if cluster == nil {
+		return p.passThrough(x)
+	}
+	endpoint := cluster.Pick()
+	if endpoint == nil {
+		x.Fail(vocab.FlagNoHealthyUpstream, "no_healthy_upstream")
+		return engine.Target{}, &exchange.Reply{
+			Status: http503, ContentType: "text/plain",
+			Body: "no healthy upstream: service " + cluster.Host + " has no sidecar in the registry; is it running? (meshctl status)\n",
+		}
+	}
+	x.Destination = endpoint.Peer
+	x.Request.Set(vocab.HeaderPeer, p.selfHeader)
+	return engine.Target{Address: endpoint.Address, Endpoint: endpoint}, nil
+}
+
+func (p *pipeline) passThrough(x *exchange.Exchange) (engine.Target, *exchange.Reply) {
+	host, port, err := net.SplitHostPort(x.Record.Host)
+	if err != nil {
+		host, port = strings.Trim(x.Record.Host, "[]"), "80"
+	}
+	// A bare name that no service has is a misspelling far more often than a
+	// host of the search domain: say so instead of waiting for DNS.
+	if host == "" || net.ParseIP(host) == nil && !strings.Contains(host, ".") && host != "localhost" {
+		x.Fail(vocab.FlagNoRoute, "route_not_found")
+		return engine.Target{}, &exchange.Reply{
+			Status: http404, ContentType: "text/plain",
+			Body: "no service " + host + " in the mesh; meshctl status lists the services\n",
+		}
+	}
+	return engine.Target{Address: net.JoinHostPort(host, port)}, nil
+}
+
+// Respond implements engine.Handler: the mesh's own headers of an answer. Two
+// sidecars tell each other who answered and what policy said; an application on
+// either end never sees it, and what one claims is taken off.
+func (p *pipeline) Respond(x *exchange.Exchange) {
+	h := x.Response
+	peer, verdict := h.Get(vocab.HeaderPeer), h.Get(vocab.HeaderVerdict)
+	h.Del(vocab.HeaderPeer)
+	h.Del(vocab.HeaderVerdict)
+	if x.Direction == exchange.Outbound {
+		p.learn(x, peer, verdict)
+	} else if x.Meshed {
+		h.Set(vocab.HeaderPeer, p.selfHeader)
+		if x.Record.Verdict != vocab.VerdictOK {
+			h.Set(vocab.HeaderVerdict, x.Record.Verdict+";"+x.Record.Rule)
+		}
+	}
+	if h.Get(vocab.HeaderRequestID) == "" {
+		h.Set(vocab.HeaderRequestID, propagation.RequestID(x))
+	}
+	for _, f := range x.ResponseHeaders {
+		h.Set(f.Name, f.Value)
+	}
+}
+
+// learn takes over what the callee's sidecar said of itself and of its policy.
+func (p *pipeline) learn(x *exchange.Exchange, peer, verdict string) {
+	known, ok := p.peers.Parse(peer)
+	if !ok || x.DestinationService == passthrough {
+		return // outside the mesh: its headers mean nothing here
+	}
+	x.Destination = known
+	said, rule, _ := strings.Cut(verdict, ";")
+	switch said {
+	case vocab.VerdictDenied, vocab.VerdictThrottled, vocab.VerdictShadowDenied, vocab.VerdictShadowThrottled:
+		if x.Record.Verdict == vocab.VerdictOK {
+			x.Record.Verdict, x.Record.Rule = said, report.BytesLimit(rule, maxRule)
+		}
+	}
+}
+
+// passthrough is Envoy's name for what no service of the mesh serves.
+const passthrough = "PassthroughCluster"
+
+// maxRule bounds a rule's name from another sidecar.
+const maxRule = 256
+
+// End implements engine.Handler.
+func (p *pipeline) End(x *exchange.Exchange) {
+	if x.Direction == exchange.Inbound && x.Record.Flags == vocab.FlagUpstreamConnect {
+		p.appUnreachable("connection to " + x.Record.Upstream + " refused")
+	}
+	p.store.Observe(x)
+}

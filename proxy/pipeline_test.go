@@ -1,0 +1,84 @@
+package proxy
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"testing"
+
+	discoveryv1 "github.com/telemesh/telemesh/api/discovery/v1"
+	"github.com/telemesh/telemesh/internal/vocab"
+	"github.com/telemesh/telemesh/policy-check/check"
+	"github.com/telemesh/telemesh/proxy/exchange"
+	"github.com/telemesh/telemesh/proxy/identity"
+	"github.com/telemesh/telemesh/proxy/route"
+)
+
+type fakePolicy check.Decision
+
+func (f fakePolicy) Check(context.Context, check.Side, *check.Attributes) check.Decision {
+	return check.Decision(f)
+}
+
+var (
+	self  = identity.Peer{Namespace: "default", Workload: "a-v1", Service: "a"}
+	other = identity.Peer{Namespace: "default", Workload: "b-v1", Service: "b"}
+)
+
+func newPipeline(d check.Decision, services ...*discoveryv1.Service) *pipeline {
+	p := &pipeline{self: self, selfHeader: self.Header(), appAddress: "127.0.0.1:1", peers: &identity.Cache{}, routes: route.NewTable("default"), policy: fakePolicy(d)}
+	p.routes.Set(services)
+	return p
+}
+
+func newExchange(d exchange.Direction, host string) *exchange.Exchange {
+	x := &exchange.Exchange{Direction: d, Request: http.Header{}, Response: http.Header{}}
+	x.Record.Host, x.Record.Verdict = host, vocab.VerdictOK
+	return x
+}
+
+func TestPipelineAnswersWhatItCannotRoute(t *testing.T) {
+	p := newPipeline(check.Decision{}, &discoveryv1.Service{Name: "b", Namespace: "default", Host: "b.default.svc.cluster.local"})
+	for host, want := range map[string]struct {
+		status int
+		flag   string
+	}{"misspelt": {404, vocab.FlagNoRoute}, "b": {503, vocab.FlagNoHealthyUpstream}} {
+		x := newExchange(exchange.Outbound, host)
+		_, reply := p.Begin(t.Context(), x)
+		if reply == nil || reply.Status != want.status || x.Record.Flags != want.flag || !strings.Contains(reply.Body, "meshctl status") {
+			t.Errorf("%s: reply %+v, flags %q; want %+v with a hint", host, reply, x.Record.Flags, want)
+		}
+	}
+	target, reply := p.Begin(t.Context(), newExchange(exchange.Outbound, "example.com:8080"))
+	if reply != nil || target.Address != "example.com:8080" {
+		t.Errorf("a host outside of the mesh: target %+v, reply %+v", target, reply)
+	}
+}
+
+func TestPipelineStripsThePeerHeader(t *testing.T) {
+	p := newPipeline(check.Decision{})
+	for _, d := range []exchange.Direction{exchange.Inbound, exchange.Outbound} {
+		x := newExchange(d, "example.com")
+		x.Request.Set(vocab.HeaderPeer, other.Header())
+		x.Response.Set(vocab.HeaderPeer, other.Header())
+		p.Begin(t.Context(), x)
+		x.Meshed = false
+		p.Respond(x)
+		if x.Request.Get(vocab.HeaderPeer) != "" || x.Response.Get(vocab.HeaderPeer) != "" {
+			t.Errorf("%s: a peer header passed", d)
+		}
+	}
+}
+
+func TestPipelineLearnsVerdictsFromMeshPeersOnly(t *testing.T) {
+	p := newPipeline(check.Decision{})
+	for peer, want := range map[string]string{other.Header(): vocab.VerdictDenied, "": vocab.VerdictOK} {
+		x := newExchange(exchange.Outbound, "example.com")
+		x.Response.Set(vocab.HeaderPeer, peer)
+		x.Response.Set(vocab.HeaderVerdict, "denied;default/p/r")
+		p.Respond(x)
+		if x.Record.Verdict != want || x.Response.Get(vocab.HeaderVerdict) != "" {
+			t.Errorf("peer %q: verdict %q, want %q and no header left", peer, x.Record.Verdict, want)
+		}
+	}
+}

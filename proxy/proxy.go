@@ -1,0 +1,341 @@
+// Package proxy is one sidecar: it carries every request of its workload,
+// decides locally, remembers exactly and tells the hub later. It serves with or
+// without a hub; nothing on the request path waits for one unless a policy
+// says so.
+//
+// The way of a request is in pipeline.go. What runs beside it:
+//
+//	engine     inbound and outbound listeners, forwarding
+//	discovery  registration, services and policies from the hub
+//	report     counters, thin records and the telemetry stream
+//	lease      credits for rate limits (policy-check)
+//	admin      health, metrics, configuration
+package proxy
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+
+	discoveryv1 "github.com/telemesh/telemesh/api/discovery/v1"
+	"github.com/telemesh/telemesh/internal/exposition"
+	"github.com/telemesh/telemesh/internal/version"
+	policy "github.com/telemesh/telemesh/policy-check"
+	"github.com/telemesh/telemesh/policy-check/check"
+	"github.com/telemesh/telemesh/policy-check/lease"
+	"github.com/telemesh/telemesh/proxy/admin"
+	"github.com/telemesh/telemesh/proxy/discovery"
+	"github.com/telemesh/telemesh/proxy/engine"
+	"github.com/telemesh/telemesh/proxy/exchange"
+	"github.com/telemesh/telemesh/proxy/identity"
+	"github.com/telemesh/telemesh/proxy/report"
+	"github.com/telemesh/telemesh/proxy/route"
+)
+
+const (
+	// appIdle is below the idle time of any common server, so that the
+	// application never closes a connection under a request.
+	appIdle = 3 * time.Second
+	// meshIdle is below the inbound listener's idle time.
+	meshIdle       = 30 * time.Second
+	connectTimeout = time.Second
+	// probeEvery is how often the application's port is tried.
+	probeEvery = time.Second
+	flushGrace = 2 * time.Second
+)
+
+// Proxy is one sidecar. Create it with New, then call Run once.
+type Proxy struct {
+	config    Config
+	epoch     uint64
+	log       *slog.Logger
+	level     *slog.LevelVar
+	self      identity.Peer
+	listeners [3]net.Listener // inbound, outbound, admin
+	hub       *grpc.ClientConn
+
+	routes    *route.Table
+	store     *report.Store
+	checker   *check.Checker
+	leases    *lease.Client
+	discovery *discovery.Client
+	sender    *report.Sender
+	inbound   *engine.Engine
+	outbound  *engine.Engine
+	registry  *prometheus.Registry
+
+	protocolErrors *prometheus.CounterVec
+	appReachable   atomic.Bool
+	policyVersions atomic.Pointer[map[string]string]
+}
+
+// New binds the listeners and builds the sidecar; nothing is served before
+// Run. The level may be changed while it runs.
+func New(c Config, log *slog.Logger, level *slog.LevelVar) (*Proxy, error) {
+	c.setDefaults()
+	if err := c.validate(); err != nil {
+		return nil, err
+	}
+	p := &Proxy{config: c, epoch: uint64(time.Now().UnixNano()), level: level}
+	if err := p.listen(); err != nil {
+		return nil, err
+	}
+	p.config.setInstance(p.listeners[0].Addr())
+	c = p.config
+	p.log = log.With("service", c.Service, "instance", c.Instance)
+	p.self = identity.Peer{
+		Cluster: c.Cluster, Namespace: c.Namespace, Workload: c.Workload, Service: c.Service, Version: c.Version, Instance: c.Instance,
+	}
+	if err := p.build(); err != nil {
+		p.close()
+		return nil, err
+	}
+	return p, nil
+}
+
+func (p *Proxy) listen() error {
+	for i, address := range []string{p.config.InboundAddress, p.config.OutboundAddress, p.config.AdminAddress} {
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			p.close()
+			return fmt.Errorf("listen: %w", err)
+		}
+		p.listeners[i] = l
+	}
+	return nil
+}
+
+func (p *Proxy) close() {
+	for _, l := range p.listeners {
+		if l != nil {
+			_ = l.Close() // never served
+		}
+	}
+	if p.hub != nil {
+		_ = p.hub.Close()
+	}
+}
+
+// build creates the parts, in the order of their dependencies.
+func (p *Proxy) build() error {
+	c := p.config
+	var err error
+	p.hub, err = grpc.NewClient(c.HubAddress,
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff: backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second}, MinConnectTimeout: time.Second,
+		}),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}))
+	if err != nil {
+		return fmt.Errorf("hub address %q: %w", c.HubAddress, err)
+	}
+	p.store = report.NewStore()
+	p.routes = route.NewTable(c.Namespace)
+	p.leases = lease.NewClient(lease.ClientOptions{Sidecar: c.Instance, Epoch: p.epoch, Logger: p.log})
+	p.checker = check.New(check.Options{Namespace: c.Namespace, Service: c.Service, Leases: p.leases, Logger: p.log})
+	p.policyVersions.Store(&map[string]string{})
+	p.metrics()
+
+	stateFile := ""
+	if c.StateDir != "" {
+		stateFile = filepath.Join(c.StateDir, c.Instance+".json")
+	}
+	p.discovery = discovery.NewClient(discovery.Options{
+		Node: p.node(), Conn: p.hub, Applier: p, StateFile: stateFile, Logger: p.log,
+	})
+	p.sender, err = report.NewSender(report.SenderOptions{
+		Store: p.store, Gauges: p, Sender: c.Instance, Epoch: p.epoch, Node: p.self.Proto(), Conn: p.hub, Logger: p.log,
+	})
+	if err != nil {
+		return err
+	}
+	p.engines()
+	return nil
+}
+
+func (p *Proxy) engines() {
+	way := &pipeline{
+		self: p.self, selfHeader: p.self.Header(), selfHost: p.config.Service + "." + p.config.Namespace + ".svc.cluster.local",
+		appAddress: p.config.AppAddress, peers: &identity.Cache{}, routes: p.routes, policy: p.checker, store: p.store,
+		appUnreachable: func(detail string) { p.setAppHealth(false, detail) },
+	}
+	options := engine.Options{
+		Handler: way, ConnectTimeout: connectTimeout, MaxHeaderBytes: p.config.MaxHeaderBytes, Logger: p.log,
+	}
+	options.Direction, options.Listener, options.UpstreamIdle = exchange.Inbound, p.listeners[0], appIdle
+	options.ProtocolError = func(reason string) { p.protocolErrors.WithLabelValues("inbound", reason).Inc() }
+	p.inbound = engine.New(options)
+	options.Direction, options.Listener, options.UpstreamIdle = exchange.Outbound, p.listeners[1], meshIdle
+	options.ProtocolError = func(reason string) { p.protocolErrors.WithLabelValues("outbound", reason).Inc() }
+	p.outbound = engine.New(options)
+}
+
+func (p *Proxy) node() *discoveryv1.Node {
+	c := p.config
+	n := &discoveryv1.Node{
+		Instance: c.Instance, Cluster: c.Cluster, Namespace: c.Namespace, Workload: c.Workload, Service: c.Service, Version: c.Version,
+		ServicePort: uint32(c.ServicePort), AdminAddress: p.AdminAddress(), SoftwareVersion: version.String(), Epoch: p.epoch,
+	}
+	if c.AppAddress != "" {
+		n.InboundAddress = p.InboundAddress()
+	}
+	return n
+}
+
+// InboundAddress is the bound host:port for requests to the workload.
+func (p *Proxy) InboundAddress() string { return p.listeners[0].Addr().String() }
+
+// OutboundAddress is the bound host:port for requests of the workload.
+func (p *Proxy) OutboundAddress() string { return p.listeners[1].Addr().String() }
+
+// AdminAddress is the bound host:port of metrics and health.
+func (p *Proxy) AdminAddress() string { return p.listeners[2].Addr().String() }
+
+// Instance is the sidecar's name in the mesh.
+func (p *Proxy) Instance() string { return p.config.Instance }
+
+// Run serves until ctx ends. Then the inbound listener refuses new
+// connections, requests in flight finish, and the last telemetry is flushed
+// before it returns.
+func (p *Proxy) Run(ctx context.Context) error {
+	// Telemetry outlives the engines: their last requests must be told.
+	telemetry, stopTelemetry := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopTelemetry()
+	sent := make(chan error, 1)
+	go func() { sent <- p.sender.Run(telemetry, flushGrace) }()
+
+	serving, ctx := errgroup.WithContext(ctx)
+	serving.Go(func() error { return p.inbound.Run(ctx, p.config.DrainTime) })
+	serving.Go(func() error { return p.outbound.Run(ctx, p.config.DrainTime) })
+	serving.Go(func() error { return p.serveAdmin(ctx) })
+	serving.Go(func() error { return p.discovery.Run(ctx) })
+	serving.Go(func() error { return p.leases.Run(ctx, p.hub) })
+	serving.Go(func() error { return p.probe(ctx) })
+	p.log.Info("sidecar started", "inbound", p.InboundAddress(), "outbound", p.OutboundAddress(),
+		"admin", p.AdminAddress(), "application", p.config.AppAddress, "hub", p.config.HubAddress)
+
+	err := serving.Wait()
+	stopTelemetry()
+	if sendErr := <-sent; sendErr != nil {
+		p.log.Warn("last telemetry was not acknowledged", "error", sendErr)
+	}
+	_ = p.hub.Close() // every stream has ended
+	p.log.Info("sidecar stopped")
+	return err
+}
+
+func (p *Proxy) serveAdmin(ctx context.Context) error {
+	s := &http.Server{Handler: admin.Handler(p, p.registry, p.level), ReadHeaderTimeout: 10 * time.Second}
+	stop := context.AfterFunc(ctx, func() { _ = s.Close() })
+	defer stop()
+	if err := s.Serve(p.listeners[2]); ctx.Err() == nil {
+		return fmt.Errorf("serve admin: %w", err)
+	}
+	return nil
+}
+
+// probe tries the application's port, so that a dead application shows without
+// traffic and a new one is found again.
+func (p *Proxy) probe(ctx context.Context) error {
+	if p.config.AppAddress == "" {
+		p.setAppHealth(true, "")
+		return nil
+	}
+	tick := time.NewTicker(probeEvery)
+	defer tick.Stop()
+	dialer := net.Dialer{Timeout: probeEvery}
+	for fast := 0; ; fast++ {
+		c, err := dialer.DialContext(ctx, "tcp", p.config.AppAddress)
+		switch {
+		case err == nil:
+			_ = c.Close() // it answered, which is all that was asked
+			p.setAppHealth(true, "")
+		case ctx.Err() == nil:
+			p.setAppHealth(false, err.Error())
+		}
+		wait := tick.C
+		if fast < 50 && !p.appReachable.Load() { // a starting application is found at once
+			wait = time.After(50 * time.Millisecond)
+		}
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (p *Proxy) setAppHealth(reachable bool, detail string) {
+	if p.appReachable.Swap(reachable) != reachable {
+		p.log.Info("application reachability changed", "reachable", reachable, "detail", detail)
+		p.discovery.SetHealth(reachable, detail)
+	}
+}
+
+// ApplyServices implements discovery.Applier.
+func (p *Proxy) ApplyServices(s []*discoveryv1.Service) { p.routes.Set(s) }
+
+// ApplySidecars implements discovery.Applier.
+func (p *Proxy) ApplySidecars(n int) { p.leases.SetSidecars(n) }
+
+// ApplyPolicies implements discovery.Applier.
+func (p *Proxy) ApplyPolicies(canonical [][]byte) error {
+	policies := make([]*policy.TrafficPolicy, 0, len(canonical))
+	versions := make(map[string]string, len(canonical))
+	for _, b := range canonical {
+		one, err := policy.Decode(b)
+		if err != nil {
+			return fmt.Errorf("decode policy: %w", err)
+		}
+		policies = append(policies, one)
+		versions[one.ID()] = one.Version()
+	}
+	if err := p.checker.Apply(policies); err != nil {
+		return fmt.Errorf("apply policies: %w", err)
+	}
+	p.policyVersions.Store(&versions)
+	return nil
+}
+
+// Ready implements admin.Source: a sidecar is ready as soon as it listens; a
+// missing hub does not make it less so.
+func (p *Proxy) Ready() error { return nil }
+
+// ConfigDump implements admin.Source.
+func (p *Proxy) ConfigDump() any {
+	return map[string]any{
+		"config": p.config, "epoch": strconv.FormatUint(p.epoch, 10), "version": version.String(),
+		"hubConnected": p.discovery.Connected(), "applicationReachable": p.appReachable.Load(), "policies": *p.policyVersions.Load(),
+		"addresses": map[string]string{"inbound": p.InboundAddress(), "outbound": p.OutboundAddress(), "admin": p.AdminAddress()},
+	}
+}
+
+// Clusters implements admin.Source.
+func (p *Proxy) Clusters() any { return p.routes.Clusters() }
+
+// metrics builds the registry that /metrics serves.
+func (p *Proxy) metrics() {
+	p.registry = prometheus.NewRegistry()
+	p.protocolErrors = newProtocolErrors()
+	p.registry.MustRegister(
+		exposition.NewCollector(p.store.Snapshot),
+		newGaugeCollector(p),
+		p.protocolErrors,
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
+}

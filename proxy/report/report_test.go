@@ -1,0 +1,159 @@
+package report
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/telemesh/telemesh/api/telemetry/record"
+	"github.com/telemesh/telemesh/internal/ids"
+	"github.com/telemesh/telemesh/proxy/exchange"
+	"github.com/telemesh/telemesh/proxy/identity"
+)
+
+func request(code uint32, path string) *exchange.Exchange {
+	return &exchange.Exchange{
+		Direction: exchange.Inbound, DestinationService: "reviews", Security: "none",
+		Source: identity.Peer{Workload: "productpage"}, Destination: identity.Peer{Workload: "reviews"},
+		Record: record.Record{
+			Start: time.Unix(1, 0), Duration: time.Millisecond, TraceID: ids.NewTraceID(),
+			Protocol: "http", Method: "GET", Path: path, Code: code, Verdict: "ok",
+		},
+	}
+}
+
+func newEncoder(t *testing.T) *record.Encoder {
+	t.Helper()
+	enc, err := record.NewEncoder()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return enc
+}
+
+func TestAFullRingForgetsTheOldestAndCountsIt(t *testing.T) {
+	s := NewStore()
+	for i := range ringRecords + 5 {
+		s.Observe(request(200, fmt.Sprint("/", i)))
+	}
+	if got := s.Dropped()[reasonRingFull]; got != 5 {
+		t.Errorf("dropped = %d, want 5", got)
+	}
+	if s.QueueRatio() != 1 {
+		t.Errorf("queue ratio = %v, want 1", s.QueueRatio())
+	}
+	oldest, more := s.pop(1, 1<<20)
+	if len(oldest) != 1 || oldest[0].record.Path != "/5" || !more {
+		t.Errorf("oldest = %v, more = %v; want /5 and more", oldest, more)
+	}
+	if _, rows := s.Snapshot(); len(rows) != 1 || rows[0].GetRequests() != ringRecords+5 {
+		t.Error("the counts are not exact")
+	}
+}
+
+func TestSeriesBeyondTheBoundAreCountedTogether(t *testing.T) {
+	s := NewStore()
+	const extra = 3000
+	for i := range maxSeries + extra {
+		x := request(200, "/")
+		// All of it is the caller's own word.
+		x.Source = identity.Peer{Cluster: fmt.Sprint(i), Namespace: fmt.Sprint(i), Workload: fmt.Sprint(i), Service: fmt.Sprint(i), Version: fmt.Sprint(i), Instance: fmt.Sprint(i)}
+		s.Observe(x)
+	}
+	_, rows := s.Snapshot()
+	var requests uint64
+	for _, r := range rows {
+		requests += r.GetRequests()
+	}
+	if len(rows) != maxSeries+1 || requests != maxSeries+extra {
+		t.Errorf("%d series with %d requests, want %d with %d", len(rows), requests, maxSeries+1, maxSeries+extra)
+	}
+	if s.Overflowed() != extra {
+		t.Errorf("overflowed = %d, want %d", s.Overflowed(), extra)
+	}
+	// The hub takes at most 8 MiB at once.
+	enc := newEncoder(t)
+	told := 0
+	for more := true; more; {
+		b, left := s.batch(enc, time.Unix(1, 0))
+		if n := proto.Size(b); n > 8<<20 {
+			t.Fatalf("a batch has %d bytes", n)
+		}
+		told += len(b.GetAggregates())
+		more = left
+	}
+	if told != maxSeries+1 {
+		t.Errorf("%d series were told, want %d", told, maxSeries+1)
+	}
+}
+
+func TestBatchesOfLongTextStaySmall(t *testing.T) {
+	s := NewStore()
+	for i := range 4096 {
+		x := request(200, fmt.Sprint("/", i, strings.Repeat("x", 2000)))
+		x.Record.Attributes = map[string]string{"k": strings.Repeat("y", 1000)}
+		s.Observe(x)
+	}
+	b, more := s.batch(newEncoder(t), time.Unix(1, 0))
+	if n := int(b.GetRecordCount()); !more || n < 600 || n > 1000 {
+		t.Errorf("%d records in the batch, more = %v; want about 700 and more", n, more)
+	}
+}
+
+func TestTextThatIsNotUTF8DoesNotStopReports(t *testing.T) {
+	s := NewStore()
+	x := request(200, "/\xff")
+	x.Source.Workload, x.Source.Namespace, x.DestinationService = "evil\xff", "\xc3\x28", "host\xfe"
+	s.Observe(x)
+	b, _ := s.batch(newEncoder(t), time.Unix(1, 0))
+	if _, err := proto.Marshal(b); err != nil {
+		t.Errorf("encode batch: %v", err)
+	}
+}
+
+func TestABatchTellsASeriesOnlyWhenItChanged(t *testing.T) {
+	s, enc := NewStore(), newEncoder(t)
+	s.Observe(request(200, "/"))
+	first, _ := s.batch(enc, time.Unix(1, 0))
+	if len(first.GetAggregates()) != 1 || len(first.GetAggregates()[0].GetExemplars()) != 1 {
+		t.Fatalf("first batch = %v, want one series with its exemplar", first)
+	}
+	if b, _ := s.batch(enc, time.Unix(1, 0)); b != nil {
+		t.Errorf("second batch = %v, want none", b)
+	}
+	s.retell()
+	again, _ := s.batch(enc, time.Unix(1, 0))
+	if len(again.GetAggregates()) != 1 || again.GetAggregates()[0].GetRequests() != 1 {
+		t.Errorf("retold = %v, want the series as it was", again)
+	}
+	if _, rows := s.Snapshot(); len(rows[0].GetExemplars()) != 1 {
+		t.Error("the exemplar is gone from /metrics once it was in a batch")
+	}
+}
+
+func TestExemplarIsTheSlowestOfItsBucket(t *testing.T) {
+	s := NewStore()
+	for _, d := range []time.Duration{2, 4, 3} {
+		x := request(200, "/")
+		x.Record.Duration = d * time.Millisecond
+		s.Observe(x)
+	}
+	_, rows := s.Snapshot()
+	if e := rows[0].GetExemplars(); len(e) != 1 || e[0].GetDurationNanos() != 4e6 {
+		t.Errorf("exemplars = %v, want the one of 4 ms", e)
+	}
+}
+
+func TestBytesLimitKeepsWholeCharacters(t *testing.T) {
+	if got := BytesLimit("short", 10); got != "short" {
+		t.Errorf("got %q", got)
+	}
+	got := BytesLimit(strings.Repeat("é", 100), 10)
+	if len(got) > 10 || !utf8.ValidString(got) || !strings.HasSuffix(got, "...") {
+		t.Errorf("got %q", got)
+	}
+}

@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# Installs from Debian what the tests need and this machine lacks. Does nothing,
+# and needs no rights, where everything is there.
+set -euo pipefail
+
+die() {
+  printf 'install-test-tools: %s\n' "$*" >&2
+  exit 1
+}
+
+# A package is missing when the program that the tests run is.
+missing=()
+need() { # PACKAGES PROGRAM...
+  local program
+  for program in "${@:2}"; do
+    command -v "$program" >/dev/null && continue
+    read -ra packages <<<"$1"
+    missing+=("${packages[@]}")
+    return 0
+  done
+}
+need chromium chromium
+need prometheus prometheus promtool
+need redis-server redis-server
+need curl curl
+need 'gcc libc6-dev' gcc # the race detector links with cgo
+[ ${#missing[@]} -gt 0 ] || exit 0
+
+command -v apt-get >/dev/null ||
+  die "missing: ${missing[*]}. This is not a Debian system; install them with its package manager and run make test again"
+[ "$(id -u)" = 0 ] ||
+  die "missing: ${missing[*]}. Installing needs root: run 'sudo scripts/install-test-tools.sh', then make test again"
+
+# Debian starts prometheus and redis at once and at every boot, on the default
+# ports, where nobody asked for them. A policy-rc.d that says 101 forbids the
+# start (invoke-rc.d(8)); what was there before comes back afterwards.
+exec 9>/run/lock/telemesh-test-tools
+flock 9
+policy=/usr/sbin/policy-rc.d
+saved=$policy.before-telemesh
+restore() {
+  rm -f "$policy"
+  [ ! -e "$saved" ] || mv "$saved" "$policy"
+}
+# A run that was killed may have left its own policy, recognised by its name.
+if grep -qs telemesh-test-tools "$policy"; then restore; fi
+trap restore EXIT
+trap 'exit 1' INT TERM HUP
+[ ! -e "$policy" ] || mv "$policy" "$saved"
+printf '#!/bin/sh\n# telemesh-test-tools\nexit 101\n' >"$policy"
+chmod 755 "$policy"
+
+apt() {
+  DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 "$@" </dev/null
+}
+apt update || die "apt-get update failed: see its message above, then check the network and /etc/apt/sources.list"
+apt install -y --no-install-recommends "${missing[@]}" ||
+  die "apt-get could not install ${missing[*]}: see its message above; 'apt-get install ${missing[*]}' tries again"
+
+if [ -d /run/systemd/system ]; then
+  for unit in prometheus redis-server; do
+    case " ${missing[*]} " in *" $unit "*) systemctl disable --quiet "$unit" || echo "install-test-tools: $unit starts at the next boot; 'systemctl disable $unit' prevents it" >&2 ;; esac
+  done
+fi
+for program in chromium prometheus promtool redis-server curl gcc; do
+  command -v "$program" >/dev/null ||
+    die "$program is still missing after its package was installed; look for it in PATH=$PATH"
+done

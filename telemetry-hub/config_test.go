@@ -1,0 +1,31 @@
+package hub
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestConfigNamesEveryWrongField(t *testing.T) {
+	good := Config{DataDir: "data"}
+	good.setDefaults()
+	if err := good.validate(); err != nil {
+		t.Fatalf("the defaults are refused: %v", err)
+	}
+	for flag, change := range map[string]func(*Config){
+		"--data-dir":        func(c *Config) { c.DataDir = "" },
+		"--http-address":    func(c *Config) { c.HTTPAddress = "0.0.0.0:80" },
+		"--grpc-address":    func(c *Config) { c.GRPCAddress = "nowhere" },
+		"--retention-bytes": func(c *Config) { c.RetentionBytes = 1 },
+	} {
+		c := good
+		change(&c)
+		if err := c.validate(); err == nil || !strings.Contains(err.Error(), flag) {
+			t.Errorf("error %v does not name %s", err, flag)
+		}
+	}
+	open := good
+	open.HTTPAddress, open.InsecureListen = ":80", true
+	if err := open.validate(); err != nil {
+		t.Errorf("--insecure-listen is not heeded: %v", err)
+	}
+}

@@ -1,0 +1,321 @@
+// Package ingest takes the sidecars' batches in: checked, written to the log,
+// counted once, acknowledged when durable.
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/telemesh/telemesh/api/telemetry/record"
+	telemetryv1 "github.com/telemesh/telemesh/api/telemetry/v1"
+	"github.com/telemesh/telemesh/internal/histogram"
+	"github.com/telemesh/telemesh/internal/vocab"
+	"github.com/telemesh/telemesh/telemetry-hub/counters"
+)
+
+// MaxBatchBytes bounds one batch on the wire.
+const MaxBatchBytes = 8 << 20
+
+const (
+	// queueBatches waits for the writer; beyond it streams wait, and so do the
+	// sidecars' buffers, which are bounded themselves.
+	queueBatches = 256
+	// group bounds how many batches one sync covers.
+	group = 128
+)
+
+// Log makes batches durable.
+type Log interface {
+	Append(*telemetryv1.Batch, *record.Columns) error
+	Sync() error
+}
+
+// Accepted is a batch that was new, with what it added.
+type Accepted struct {
+	Batch   *telemetryv1.Batch
+	Columns *record.Columns
+	Deltas  []counters.Delta
+}
+
+// Options of a Server.
+type Options struct {
+	Log   Log
+	State *counters.State
+	// Accept sees every new batch in the order of the log. It must not block.
+	Accept func(Accepted)
+	Logger *slog.Logger
+}
+
+// Server is the telemetry service. Run must run for streams to proceed.
+type Server struct {
+	telemetryv1.UnimplementedTelemetryServiceServer
+	o       Options
+	decoder *record.Decoder
+	queue   chan pending
+	m       meters
+}
+
+type pending struct {
+	accepted Accepted
+	came     time.Time
+	done     chan<- result
+}
+
+type result struct {
+	ack *telemetryv1.Ack
+	err error
+}
+
+type meters struct {
+	batches  *prometheus.CounterVec
+	rejected *prometheus.CounterVec
+	records  prometheus.Counter
+	duration prometheus.Histogram
+	streams  prometheus.Gauge
+}
+
+// New returns a server that registers its metrics on reg.
+func New(o Options, reg prometheus.Registerer) (*Server, error) {
+	d, err := record.NewDecoder()
+	if err != nil {
+		return nil, err
+	}
+	m := meters{
+		batches:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: vocab.MetricHubBatches, Help: "Batches by what became of them."}, []string{"result"}),
+		rejected: prometheus.NewCounterVec(prometheus.CounterOpts{Name: vocab.MetricHubRejected, Help: "Input refused, by reason."}, []string{"reason"}),
+		records:  prometheus.NewCounter(prometheus.CounterOpts{Name: vocab.MetricHubRecords, Help: "Thin records taken in."}),
+		duration: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: vocab.MetricHubIngestDuration, Help: "Time from a batch's arrival until it is durable.", Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14),
+		}),
+		streams: prometheus.NewGauge(prometheus.GaugeOpts{Name: vocab.MetricHubStreams, Help: "Open telemetry streams."}),
+	}
+	for _, r := range []string{"accepted", "duplicate", "rejected"} {
+		m.batches.WithLabelValues(r)
+	}
+	reg.MustRegister(m.batches, m.rejected, m.records, m.duration, m.streams)
+	return &Server{o: o, decoder: d, queue: make(chan pending, queueBatches), m: m}, nil
+}
+
+// Push implements the telemetry service.
+func (s *Server) Push(stream grpc.BidiStreamingServer[telemetryv1.Batch, telemetryv1.Ack]) error {
+	s.m.streams.Inc()
+	defer s.m.streams.Dec()
+	ctx, cancel := context.WithCancel(stream.Context())
+	defer cancel()
+	results := make(chan result, queueBatches)
+	sent := make(chan error, 1)
+	go func() { sent <- acknowledge(ctx, stream, results) }()
+	received := make(chan error, 1)
+	go func() { received <- s.receive(ctx, stream, results) }()
+
+	select {
+	case err := <-received:
+		cancel()
+		if sendErr := <-sent; err == nil {
+			err = sendErr
+		}
+		return err
+	case err := <-sent: // receive waits for the sender, and ends when this returns
+		return err
+	}
+}
+
+// receive hands batches to the writer until the stream ends. A batch that
+// cannot be taken ends the stream with its sequence in the trailer, so that the
+// sender gives up on that one and no other.
+func (s *Server) receive(ctx context.Context, stream grpc.BidiStreamingServer[telemetryv1.Batch, telemetryv1.Ack], results chan<- result) error {
+	for {
+		b, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil { // gRPC has ended the stream, and ctx, where it refused a message itself
+			s.countTransport(err)
+			return err
+		}
+		columns, err := s.check(b)
+		if err != nil {
+			s.reject(b, err)
+			stream.SetTrailer(metadata.Pairs(vocab.TrailerRefusedSequence, strconv.FormatUint(b.GetSequence(), 10)))
+			return status.Error(codes.InvalidArgument, err.Error())
+		}
+		p := pending{accepted: Accepted{Batch: b, Columns: columns}, came: time.Now(), done: results}
+		select {
+		case s.queue <- p:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// countTransport counts input that gRPC itself refused.
+func (s *Server) countTransport(err error) {
+	switch status.Code(err) {
+	case codes.ResourceExhausted:
+		s.m.rejected.WithLabelValues("oversized").Inc()
+		s.m.batches.WithLabelValues("rejected").Inc()
+	case codes.Internal, codes.InvalidArgument:
+		s.m.rejected.WithLabelValues("malformed").Inc()
+		s.m.batches.WithLabelValues("rejected").Inc()
+	}
+}
+
+func (s *Server) reject(b *telemetryv1.Batch, err error) {
+	reason := "invalid"
+	if errors.Is(err, record.ErrCorrupt) {
+		reason = "corrupt_records"
+	}
+	s.m.rejected.WithLabelValues(reason).Inc()
+	s.m.batches.WithLabelValues("rejected").Inc()
+	s.o.Logger.Warn("batch refused", "sender", b.GetSender(), "sequence", b.GetSequence(), "error", err)
+}
+
+// acknowledge sends the newest acknowledgement; results come in the order of
+// the sequences, so an older one is covered by it.
+func acknowledge(ctx context.Context, stream grpc.BidiStreamingServer[telemetryv1.Batch, telemetryv1.Ack], results <-chan result) error {
+	for {
+		select {
+		case r := <-results:
+			if r.err != nil {
+				return status.Error(codes.Unavailable, r.err.Error())
+			}
+			if err := stream.Send(r.ack); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// check refuses what would break an invariant further on. The error is for the
+// sender.
+func (s *Server) check(b *telemetryv1.Batch) (*record.Columns, error) {
+	switch {
+	case b.GetSender() == "" || len(b.GetSender()) > 256:
+		return nil, errors.New("sender must have 1 to 256 bytes")
+	case b.GetEpoch() == 0 || b.GetSequence() == 0:
+		return nil, errors.New("epoch and sequence start at 1")
+	case b.GetRecordCount() > record.MaxRows:
+		return nil, fmt.Errorf("%d records are more than %d", b.GetRecordCount(), record.MaxRows)
+	}
+	for i, a := range b.GetAggregates() {
+		if err := checkRow(b, a); err != nil {
+			return nil, fmt.Errorf("aggregate %d: %w", i, err)
+		}
+	}
+	columns, err := s.decoder.Decode(b.GetRecords(), int(b.GetRecordCount()))
+	if err != nil {
+		return nil, err
+	}
+	for row := range columns.Rows() {
+		if int(columns.Edge(row)) >= len(b.GetEdges()) {
+			return nil, fmt.Errorf("record %d names edge %d of %d", row, columns.Edge(row), len(b.GetEdges()))
+		}
+	}
+	return columns, nil
+}
+
+func checkRow(b *telemetryv1.Batch, a *telemetryv1.Aggregate) error {
+	switch {
+	case int(a.GetEdge()) >= len(b.GetEdges()):
+		return fmt.Errorf("edge %d of %d", a.GetEdge(), len(b.GetEdges()))
+	case len(a.GetDurationIndex()) != len(a.GetDurationCount()):
+		return errors.New("histogram indexes and counts differ in number")
+	case len(a.GetDurationBucket()) != len(vocab.DurationBuckets)+1,
+		len(a.GetRequestBytesBucket()) != len(vocab.SizeBuckets)+1,
+		len(a.GetResponseBytesBucket()) != len(vocab.SizeBuckets)+1:
+		return errors.New("wrong number of buckets")
+	}
+	for _, index := range a.GetDurationIndex() {
+		if index >= histogram.Buckets {
+			return fmt.Errorf("histogram index %d", index)
+		}
+	}
+	return nil
+}
+
+// Run writes batches until ctx ends: as many as wait are appended, one sync
+// makes them durable, then all are acknowledged.
+func (s *Server) Run(ctx context.Context) error {
+	defer s.decoder.Close()
+	for {
+		select {
+		case p := <-s.queue:
+			s.commit(s.gather(p))
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (s *Server) gather(first pending) []pending {
+	list := []pending{first}
+	for len(list) < group {
+		select {
+		case p := <-s.queue:
+			list = append(list, p)
+		default:
+			return list
+		}
+	}
+	return list
+}
+
+// commit appends, counts and syncs a group. Counting comes before the sync, so
+// that a checkpoint written in between covers what the log holds; the
+// acknowledgement comes after it.
+func (s *Server) commit(list []pending) {
+	acks := make([]*telemetryv1.Ack, len(list))
+	var failed error
+	for i, p := range list {
+		b := p.accepted.Batch
+		v := s.o.State.Judge(b)
+		acks[i] = &telemetryv1.Ack{Epoch: b.GetEpoch(), Sequence: b.GetSequence(), Resync: v.Resync}
+		if v.Duplicate {
+			s.m.batches.WithLabelValues("duplicate").Inc()
+			continue
+		}
+		if failed != nil {
+			continue
+		}
+		if failed = s.o.Log.Append(b, p.accepted.Columns); failed != nil {
+			continue
+		}
+		p.accepted.Deltas = s.o.State.Apply(b)
+		s.o.Accept(p.accepted)
+		s.m.batches.WithLabelValues("accepted").Inc()
+		s.m.records.Add(float64(p.accepted.Columns.Rows()))
+	}
+	if failed == nil {
+		failed = s.o.Log.Sync()
+	}
+	if failed != nil {
+		s.m.rejected.WithLabelValues("storage").Inc()
+		s.o.Logger.Error("batches are not durable, senders keep them and try again", "batches", len(list), "error", failed)
+	}
+	for i, p := range list {
+		s.m.duration.Observe(time.Since(p.came).Seconds())
+		select {
+		case p.done <- result{ack: acks[i], err: failed}:
+		default: // its stream is gone; the sender will ask again
+		}
+	}
+}
+
+// Stats are the counts of the hub's status page.
+func (s *Server) Stats() (accepted, duplicate, rejected, records uint64) {
+	return read(s.m.batches.WithLabelValues("accepted")), read(s.m.batches.WithLabelValues("duplicate")),
+		read(s.m.batches.WithLabelValues("rejected")), read(s.m.records)
+}
