@@ -24,6 +24,11 @@ import (
 // every file system and with the symbolic links of Kubernetes' mounts.
 const DefaultInterval = time.Second
 
+// settle is how long a new version must stay the same before it counts. Whoever
+// writes a file truncates it first, and an empty file is a valid one: without
+// the second look its policies would be out of force for a moment.
+const settle = 50 * time.Millisecond
+
 // Loaded is a policy in force and the file that defines it.
 type Loaded struct {
 	Policy *policy.TrafficPolicy
@@ -47,7 +52,8 @@ type Directory struct {
 	log  *slog.Logger
 	tick func(time.Duration) (<-chan time.Time, func())
 
-	loadMu sync.Mutex // one load at a time
+	loadMu   sync.Mutex                   // one load at a time; guards the field below
+	unproven map[string][sha256.Size]byte // versions seen once, by file
 
 	mu          sync.Mutex // guards the fields below
 	files       map[string]*file
@@ -85,6 +91,7 @@ func NewDirectory(dir string, log *slog.Logger, opts ...Option) *Directory {
 	d := &Directory{
 		dir: dir, log: log, tick: realTicker,
 		files: make(map[string]*file), subscribers: make(map[chan struct{}]struct{}),
+		unproven: make(map[string][sha256.Size]byte),
 	}
 	for _, o := range opts {
 		o(d)
@@ -98,32 +105,38 @@ func realTicker(interval time.Duration) (<-chan time.Time, func()) {
 }
 
 // Run loads the directory and again whenever its files change, until ctx ends.
-// Errors in files are in the snapshot and the log and don't end it.
+// A new version counts once two looks in a row have seen it. Errors in files are
+// in the snapshot and the log and don't end it.
 func (d *Directory) Run(ctx context.Context) error {
 	ticks, stop := d.tick(DefaultInterval)
 	defer stop()
 	var said string
-	for {
+	for first := true; ; first = false {
 		// Errors in policies are logged where a new version is read. That the
 		// directory itself can't be read is said once.
-		if _, err := d.load(); err != nil && err.Error() != said {
+		_, again, err := d.load(first)
+		if err != nil && err.Error() != said {
 			d.log.Warn("policy directory can't be read, policies stay as they are", "error", err)
 			said = err.Error()
 		} else if err == nil {
 			said = ""
 		}
+		next := ticks
+		if again {
+			next = time.After(settle)
+		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-ticks:
+		case <-next:
 		}
 	}
 }
 
-// Load reads the directory once. It returns every problem joined, *ParseErrors
+// Load reads the directory once and takes it as it is. It returns every problem joined, *ParseErrors
 // among them; the policies without one are in force nevertheless.
 func (d *Directory) Load() error {
-	snapshot, err := d.load()
+	snapshot, _, err := d.load(true)
 	errs := []error{err}
 	for _, e := range snapshot.Errors {
 		errs = append(errs, e)
@@ -157,17 +170,24 @@ func (d *Directory) Subscribe() (<-chan struct{}, func()) {
 	}
 }
 
-// load reads what changed. Its error is that of the directory, not of files.
-func (d *Directory) load() (Snapshot, error) {
+// load reads what changed: at once, or only what has settled and reports whether
+// something is left for another look. Its error is that of the directory, not of
+// files.
+func (d *Directory) load(atOnce bool) (s Snapshot, again bool, err error) {
 	d.loadMu.Lock()
 	defer d.loadMu.Unlock()
 	names, err := d.list()
 	if err != nil {
-		return d.Snapshot(), err
+		return d.Snapshot(), false, err
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	changed := false
+	for name := range d.unproven {
+		if !slices.Contains(names, name) {
+			delete(d.unproven, name)
+		}
+	}
 	for name := range d.files {
 		if !slices.Contains(names, name) {
 			d.log.Info("policy file is gone", "file", name)
@@ -176,12 +196,12 @@ func (d *Directory) load() (Snapshot, error) {
 		}
 	}
 	for _, name := range names {
-		changed = d.read(name) || changed
+		changed = d.read(name, atOnce) || changed
 	}
 	if changed {
 		d.publish(names)
 	}
-	return d.snapshot.clone(), nil
+	return d.snapshot.clone(), len(d.unproven) > 0, nil
 }
 
 // list returns the names of the policy files, sorted.
@@ -202,7 +222,7 @@ func (d *Directory) list() ([]string, error) {
 }
 
 // read takes in one file and tells whether it changed.
-func (d *Directory) read(name string) (changed bool) {
+func (d *Directory) read(name string, atOnce bool) (changed bool) {
 	f := d.files[name]
 	data, err := os.ReadFile(filepath.Join(d.dir, name))
 	switch {
@@ -218,8 +238,14 @@ func (d *Directory) read(name string) (changed bool) {
 	default:
 		sum := sha256.Sum256(data)
 		if f != nil && !f.missing && f.sum == sum {
+			delete(d.unproven, name)
 			return false
 		}
+		if seen, ok := d.unproven[name]; !atOnce && (!ok || seen != sum) {
+			d.unproven[name] = sum
+			return false
+		}
+		delete(d.unproven, name)
 		if f == nil {
 			f = &file{}
 			d.files[name] = f
@@ -249,6 +275,9 @@ func (d *Directory) publish(names []string) {
 	owners := make(map[string]string)
 	for _, name := range names {
 		f := d.files[name]
+		if f == nil {
+			continue // new and not settled yet
+		}
 		s.Errors = append(s.Errors, f.errors...)
 		for _, p := range f.policies {
 			id := p.ID()

@@ -167,12 +167,15 @@ func TestRunSeesChangesAndSignalsThem(t *testing.T) {
 		if n := len(d.Snapshot().Policies); n != 1 {
 			t.Errorf("%d policies in force, want 1", n)
 		}
-		time.Sleep(5 * DefaultInterval)
+		time.Sleep(5*DefaultInterval + DefaultInterval/2) // between two looks
 		select {
 		case <-changes:
 			t.Error("signalled without a change")
 		default:
 		}
+		// A file between its truncation and its first byte is no new version.
+		write(t, dir, "a.yaml", "")
+		time.Sleep(DefaultInterval/2 - settle/2) // one look falls in between: changes come settle after a tick
 		write(t, dir, "a.yaml", "nonsense")
 		<-changes
 		if s := d.Snapshot(); len(s.Policies) != 1 || s.Refused != 1 {

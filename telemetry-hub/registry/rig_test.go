@@ -34,7 +34,7 @@ func newRig(t *testing.T, file string) *rig {
 		File: file, Logger: slog.New(slog.DiscardHandler), Gone: func(instance string) { r.gone <- instance },
 		Now: func() time.Time { return time.Unix(r.clock.Load(), 0) },
 	})
-	server, l := grpc.NewServer(), bufconn.Listen(1<<16)
+	server, l := grpc.NewServer(grpc.WaitForHandlers(true)), bufconn.Listen(1<<16)
 	discoveryv1.RegisterDiscoveryServiceServer(server, r.Registry)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(l) }()
