@@ -103,7 +103,7 @@ func (m *mesh) startHub() {
 }
 
 func (m *mesh) serve(hub policyv1.LeaseServiceServer) {
-	server, l := grpc.NewServer(), bufconn.Listen(1<<16)
+	server, l := grpc.NewServer(grpc.WaitForHandlers(true)), bufconn.Listen(1<<16)
 	policyv1.RegisterLeaseServiceServer(server, hub)
 	m.server = server
 	m.listener.Store(l)

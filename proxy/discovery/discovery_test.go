@@ -87,7 +87,7 @@ func (s hubStream) recv(t *testing.T) *discoveryv1.ConnectRequest {
 func run(t *testing.T, o Options) (*Client, *fakeHub) {
 	t.Helper()
 	h := &fakeHub{streams: make(chan hubStream)}
-	server, l := grpc.NewServer(), bufconn.Listen(1<<16)
+	server, l := grpc.NewServer(grpc.WaitForHandlers(true)), bufconn.Listen(1<<16)
 	discoveryv1.RegisterDiscoveryServiceServer(server, h)
 	done := make(chan error, 2)
 	go func() { done <- server.Serve(l) }()
