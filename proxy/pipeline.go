@@ -3,12 +3,10 @@ package proxy
 import (
 	"context"
 	"net"
-
 	"strings"
 
 	"github.com/telemesh/telemesh/internal/vocab"
 	"github.com/telemesh/telemesh/policy-check/check"
-	"github.com/telemesh/telemesh/proxy/engine"
 	"github.com/telemesh/telemesh/proxy/exchange"
 	"github.com/telemesh/telemesh/proxy/identity"
 	"github.com/telemesh/telemesh/proxy/propagation"
@@ -19,6 +17,8 @@ import (
 // checker decides locally on one request.
 type checker interface {
 	Check(ctx context.Context, side check.Side, a *check.Attributes) check.Decision
+	// Waits reports whether Check may wait for the hub.
+	Waits() bool
 }
 
 // pipeline is the way of a request through the sidecar, in the order in which
@@ -37,17 +37,25 @@ type pipeline struct {
 	appUnreachable func(detail string)
 }
 
-// Begin implements engine.Handler.
-func (p *pipeline) Begin(ctx context.Context, x *exchange.Exchange) (engine.Target, *exchange.Reply) {
+// Begin implements exchange.Handler.
+func (p *pipeline) Begin(ctx context.Context, x *exchange.Exchange) (exchange.Target, *exchange.Reply) {
 	cluster := p.identify(x)
 	propagation.Stamp(x)
 	if reply := p.check(ctx, x); reply != nil {
-		return engine.Target{}, reply
+		return exchange.Target{}, reply
 	}
 	if x.Direction == exchange.Inbound {
 		return p.toApplication(x)
 	}
 	return p.toEndpoint(x, cluster)
+}
+
+// Waits implements exchange.Handler.
+func (p *pipeline) Waits() bool { return p.policy.Waits() }
+
+// Retry implements exchange.Handler.
+func (p *pipeline) Retry(*exchange.Exchange, exchange.Outcome) (exchange.Target, bool) {
+	return exchange.Target{}, false
 }
 
 // identify names both ends. The peer header is taken off in both directions:
@@ -115,12 +123,12 @@ func policyPeer(p identity.Peer) check.Peer {
 	return check.Peer{Cluster: p.Cluster, Namespace: p.Namespace, Workload: p.Workload, Service: p.Service, Version: p.Version, Principal: p.Principal}
 }
 
-func (p *pipeline) toApplication(x *exchange.Exchange) (engine.Target, *exchange.Reply) {
+func (p *pipeline) toApplication(x *exchange.Exchange) (exchange.Target, *exchange.Reply) {
 	if p.appAddress == "" {
 		x.Fail(vocab.FlagNoRoute, "route_not_found")
-		return engine.Target{}, &exchange.Reply{Status: http404, ContentType: "text/plain", Body: "this workload serves nothing: its sidecar was started without --app-address\n"}
+		return exchange.Target{}, &exchange.Reply{Status: http404, ContentType: "text/plain", Body: "this workload serves nothing: its sidecar was started without --app-address\n"}
 	}
-	return engine.Target{Address: p.appAddress}, nil
+	return exchange.Target{Address: p.appAddress}, nil
 }
 
 // Statuses of the sidecar's own answers.
@@ -131,24 +139,24 @@ const (
 
 // toEndpoint picks an endpoint of the mesh, or passes a request for another
 // host through if its URL or its Host named a full address.
-func (p *pipeline) toEndpoint(x *exchange.Exchange, cluster *route.Cluster) (engine.Target, *exchange.Reply) {
+func (p *pipeline) toEndpoint(x *exchange.Exchange, cluster *route.Cluster) (exchange.Target, *exchange.Reply) {
 	if cluster == nil {
 		return p.passThrough(x)
 	}
 	endpoint := cluster.Pick()
 	if endpoint == nil {
 		x.Fail(vocab.FlagNoHealthyUpstream, "no_healthy_upstream")
-		return engine.Target{}, &exchange.Reply{
+		return exchange.Target{}, &exchange.Reply{
 			Status: http503, ContentType: "text/plain",
 			Body: "no healthy upstream: service " + cluster.Host + " has no sidecar in the registry; is it running? (meshctl status)\n",
 		}
 	}
 	x.Destination = endpoint.Peer
 	x.Request.Set(vocab.HeaderPeer, p.selfHeader)
-	return engine.Target{Address: endpoint.Address, Endpoint: endpoint}, nil
+	return exchange.Target{Address: endpoint.Address, Endpoint: endpoint}, nil
 }
 
-func (p *pipeline) passThrough(x *exchange.Exchange) (engine.Target, *exchange.Reply) {
+func (p *pipeline) passThrough(x *exchange.Exchange) (exchange.Target, *exchange.Reply) {
 	host, port, err := net.SplitHostPort(x.Record.Host)
 	if err != nil {
 		host, port = strings.Trim(x.Record.Host, "[]"), "80"
@@ -157,15 +165,15 @@ func (p *pipeline) passThrough(x *exchange.Exchange) (engine.Target, *exchange.R
 	// host of the search domain: say so instead of waiting for DNS.
 	if host == "" || net.ParseIP(host) == nil && !strings.Contains(host, ".") && host != "localhost" {
 		x.Fail(vocab.FlagNoRoute, "route_not_found")
-		return engine.Target{}, &exchange.Reply{
+		return exchange.Target{}, &exchange.Reply{
 			Status: http404, ContentType: "text/plain",
 			Body: "no service " + host + " in the mesh; meshctl status lists the services\n",
 		}
 	}
-	return engine.Target{Address: net.JoinHostPort(host, port)}, nil
+	return exchange.Target{Address: net.JoinHostPort(host, port)}, nil
 }
 
-// Respond implements engine.Handler: the mesh's own headers of an answer. Two
+// Respond implements exchange.Handler: the mesh's own headers of an answer. Two
 // sidecars tell each other who answered and what policy said; an application on
 // either end never sees it, and what one claims is taken off.
 func (p *pipeline) Respond(x *exchange.Exchange) {
@@ -211,7 +219,7 @@ const passthrough = "PassthroughCluster"
 // maxRule bounds a rule's name from another sidecar.
 const maxRule = 256
 
-// End implements engine.Handler.
+// End implements exchange.Handler.
 func (p *pipeline) End(x *exchange.Exchange) {
 	if x.Direction == exchange.Inbound && x.Record.Flags == vocab.FlagUpstreamConnect {
 		p.appUnreachable("connection to " + x.Record.Upstream + " refused")

@@ -16,6 +16,8 @@ import (
 
 type fakePolicy check.Decision
 
+func (f fakePolicy) Waits() bool { return false }
+
 func (f fakePolicy) Check(context.Context, check.Side, *check.Attributes) check.Decision {
 	return check.Decision(f)
 }

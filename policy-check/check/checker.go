@@ -147,6 +147,16 @@ func (c *Checker) Apply(ps []*policy.TrafficPolicy) error {
 	return nil
 }
 
+// Waits reports whether Check may wait: whether there is a limit.
+func (c *Checker) Waits() bool {
+	for _, r := range c.current.Load() {
+		if r != nil && len(r.limits) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // Check decides one request. It waits at most for credits, as each limit's
 // holdTimeout allows. a is not kept.
 func (c *Checker) Check(ctx context.Context, side Side, a *Attributes) Decision {

@@ -4,6 +4,9 @@
 package exchange
 
 import (
+	"crypto/tls"
+	"net/netip"
+
 	"github.com/telemesh/telemesh/api/telemetry/record"
 	"github.com/telemesh/telemesh/proxy/identity"
 )
@@ -58,6 +61,11 @@ type Exchange struct {
 	Scheme string
 	// Downstream is the caller's address, host:port.
 	Downstream string
+	// OriginalDestination is where a captured connection was going; the zero
+	// value for one that was made to the sidecar itself.
+	OriginalDestination netip.AddrPort
+	// TLS of the downstream connection, nil without.
+	TLS *tls.ConnectionState
 
 	// Meshed: the other end of the downstream connection is a sidecar.
 	Meshed             bool

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	discoveryv1 "github.com/telemesh/telemesh/api/discovery/v1"
+	"github.com/telemesh/telemesh/proxy/exchange"
 	"github.com/telemesh/telemesh/proxy/identity"
 )
 
@@ -20,8 +21,9 @@ type Endpoint struct {
 	inFlight *atomic.Int64
 }
 
-// Done ends the use of an endpoint that Pick returned.
-func (e *Endpoint) Done() {
+// Done implements exchange.Endpoint: it ends the use of an endpoint that Pick
+// returned.
+func (e *Endpoint) Done(exchange.Outcome) {
 	if e.inFlight != nil {
 		e.inFlight.Add(-1)
 	}
