@@ -19,15 +19,18 @@ type checker interface {
 	Check(ctx context.Context, side check.Side, a *check.Attributes) check.Decision
 	// Waits reports whether Check may wait for the hub.
 	Waits() bool
+	// Rules reports whether there is anything to check on a side.
+	Rules(side check.Side) bool
 }
 
 // pipeline is the way of a request through the sidecar, in the order in which
 // the code is read: identify peer, request ID and trace context, local policy,
 // route, pick endpoint, (the engine forwards), observe.
 type pipeline struct {
-	self       identity.Peer
+	self       *identity.Peer
 	selfHeader string
 	selfHost   string // fully qualified service of the workload
+	selfRoute  string
 	appAddress string
 	peers      *identity.Cache
 	routes     *route.Table
@@ -65,10 +68,12 @@ func (p *pipeline) identify(x *exchange.Exchange) *route.Cluster {
 	x.Request.Del(vocab.HeaderPeer)
 	if x.Direction == exchange.Inbound {
 		x.Destination, x.DestinationService = p.self, p.selfHost
-		x.Record.Route = "inbound|" + p.self.Service
-		if x.Source, x.Meshed = p.peers.Parse(header); !x.Meshed {
-			x.Source = identity.Unknown()
+		x.Record.Route = p.selfRoute
+		if x.Source = p.peers.Parse(header); x.Source == nil {
+			x.Source = &unknown
+			return nil
 		}
+		x.Meshed = true
 		return nil
 	}
 	x.Source, x.Security = p.self, vocab.Unknown
@@ -76,14 +81,14 @@ func (p *pipeline) identify(x *exchange.Exchange) *route.Cluster {
 	if !ok {
 		// One node for everything outside: a host name that a caller chose
 		// must not become a label.
-		x.Destination = identity.Peer{Service: passthrough, Workload: vocab.Unknown, Namespace: vocab.Unknown, Cluster: vocab.Unknown}
+		x.Destination = &outside
 		x.DestinationService = passthrough
 		x.Record.Route = passthrough
 		return nil
 	}
-	x.Destination = identity.Peer{Service: cluster.Name, Namespace: cluster.Namespace, Cluster: p.self.Cluster, Workload: vocab.Unknown}
+	x.Destination = cluster.Peer
 	x.DestinationService = cluster.Host
-	x.Record.Route = "outbound|" + cluster.Host
+	x.Record.Route = cluster.Route
 	return cluster
 }
 
@@ -92,6 +97,9 @@ func (p *pipeline) check(ctx context.Context, x *exchange.Exchange) *exchange.Re
 	side := check.Inbound
 	if x.Direction == exchange.Outbound {
 		side = check.Outbound
+	}
+	if !p.policy.Rules(side) {
+		return nil
 	}
 	d := p.policy.Check(ctx, side, &check.Attributes{
 		Method: x.Record.Method, Path: x.Record.Path, Host: x.Record.Host, Scheme: x.Scheme, Protocol: x.Record.HTTPVersion,
@@ -119,7 +127,7 @@ func (p *pipeline) check(ctx context.Context, x *exchange.Exchange) *exchange.Re
 	return &exchange.Reply{Status: d.Status, ContentType: d.ContentType, Body: d.Body}
 }
 
-func policyPeer(p identity.Peer) check.Peer {
+func policyPeer(p *identity.Peer) check.Peer {
 	return check.Peer{Cluster: p.Cluster, Namespace: p.Namespace, Workload: p.Workload, Service: p.Service, Version: p.Version, Principal: p.Principal}
 }
 
@@ -151,7 +159,7 @@ func (p *pipeline) toEndpoint(x *exchange.Exchange, cluster *route.Cluster) (exc
 			Body: "no healthy upstream: service " + cluster.Host + " has no sidecar in the registry; is it running? (meshctl status)\n",
 		}
 	}
-	x.Destination = endpoint.Peer
+	x.Destination = &endpoint.Peer
 	x.Request.Set(vocab.HeaderPeer, p.selfHeader)
 	return exchange.Target{Address: endpoint.Address, Endpoint: endpoint}, nil
 }
@@ -199,8 +207,8 @@ func (p *pipeline) Respond(x *exchange.Exchange) {
 
 // learn takes over what the callee's sidecar said of itself and of its policy.
 func (p *pipeline) learn(x *exchange.Exchange, peer, verdict string) {
-	known, ok := p.peers.Parse(peer)
-	if !ok || x.DestinationService == passthrough {
+	known := p.peers.Parse(peer)
+	if known == nil || x.DestinationService == passthrough {
 		return // outside the mesh: its headers mean nothing here
 	}
 	x.Destination = known
@@ -208,13 +216,19 @@ func (p *pipeline) learn(x *exchange.Exchange, peer, verdict string) {
 	switch said {
 	case vocab.VerdictDenied, vocab.VerdictThrottled, vocab.VerdictShadowDenied, vocab.VerdictShadowThrottled:
 		if x.Record.Verdict == vocab.VerdictOK {
-			x.Record.Verdict, x.Record.Rule = said, report.BytesLimit(rule, maxRule)
+			x.Record.Verdict, x.Record.Rule = strings.Clone(said), strings.Clone(report.BytesLimit(rule, maxRule))
 		}
 	}
 }
 
 // passthrough is Envoy's name for what no service of the mesh serves.
 const passthrough = "PassthroughCluster"
+
+// The ends of edges that the mesh does not know.
+var (
+	unknown = identity.Unknown()
+	outside = identity.Peer{Service: passthrough, Workload: vocab.Unknown, Namespace: vocab.Unknown, Cluster: vocab.Unknown}
+)
 
 // maxRule bounds a rule's name from another sidecar.
 const maxRule = 256

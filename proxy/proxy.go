@@ -144,7 +144,7 @@ func (p *Proxy) build() error {
 		return fmt.Errorf("hub address %q: %w", c.HubAddress, err)
 	}
 	p.store = report.NewStore()
-	p.routes = route.NewTable(c.Namespace)
+	p.routes = route.NewTable(c.Namespace, c.Cluster)
 	p.leases = lease.NewClient(lease.ClientOptions{Sidecar: c.Instance, Epoch: p.epoch, Logger: p.log})
 	p.checker = check.New(check.Options{Namespace: c.Namespace, Service: c.Service, Leases: p.leases, Logger: p.log})
 	p.policyVersions.Store(&map[string]string{})
@@ -169,7 +169,7 @@ func (p *Proxy) build() error {
 
 func (p *Proxy) engines() {
 	way := &pipeline{
-		self: p.self, selfHeader: p.self.Header(), selfHost: p.config.Service + "." + p.config.Namespace + ".svc.cluster.local",
+		self: &p.self, selfHeader: p.self.Header(), selfRoute: "inbound|" + p.self.Service, selfHost: p.config.Service + "." + p.config.Namespace + ".svc.cluster.local",
 		appAddress: p.config.AppAddress, peers: &identity.Cache{}, routes: p.routes, policy: p.checker, store: p.store,
 		appUnreachable: func(detail string) { p.setAppHealth(false, detail) },
 	}

@@ -157,6 +157,10 @@ func (c *Checker) Waits() bool {
 	return false
 }
 
+// Rules reports whether there is anything to check on a side; without, Check
+// admits.
+func (c *Checker) Rules(side Side) bool { return c.current.Load()[side] != nil }
+
 // Check decides one request. It waits at most for credits, as each limit's
 // holdTimeout allows. a is not kept.
 func (c *Checker) Check(ctx context.Context, side Side, a *Attributes) Decision {

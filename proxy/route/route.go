@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	discoveryv1 "github.com/telemesh/telemesh/api/discovery/v1"
+	"github.com/telemesh/telemesh/internal/vocab"
 	"github.com/telemesh/telemesh/proxy/exchange"
 	"github.com/telemesh/telemesh/proxy/identity"
 )
@@ -35,18 +36,23 @@ type Cluster struct {
 	Namespace string
 	Host      string // fully qualified
 	Endpoints []Endpoint
+
+	// Peer is the service as an edge's end while no endpoint is picked.
+	Peer  *identity.Peer `json:"-"`
+	Route string         `json:"-"` // its name in records
 }
 
 // Table maps host names to clusters. Safe for concurrent use; replaced whole.
 type Table struct {
 	namespace string
+	cluster   string
 	current   atomic.Pointer[map[string]*Cluster]
 	loads     map[string]*atomic.Int64 // by address; only Set touches it
 }
 
-// NewTable returns an empty table for a sidecar in namespace.
-func NewTable(namespace string) *Table {
-	t := &Table{namespace: namespace, loads: make(map[string]*atomic.Int64)}
+// NewTable returns an empty table for a sidecar in namespace of cluster.
+func NewTable(namespace, cluster string) *Table {
+	t := &Table{namespace: namespace, cluster: cluster, loads: make(map[string]*atomic.Int64)}
 	t.current.Store(&map[string]*Cluster{})
 	return t
 }
@@ -57,7 +63,8 @@ func (t *Table) Set(services []*discoveryv1.Service) {
 	byHost := make(map[string]*Cluster)
 	loads := make(map[string]*atomic.Int64)
 	for _, s := range services {
-		c := &Cluster{Name: s.GetName(), Namespace: s.GetNamespace(), Host: s.GetHost()}
+		c := &Cluster{Name: s.GetName(), Namespace: s.GetNamespace(), Host: s.GetHost(), Route: "outbound|" + s.GetHost()}
+		c.Peer = &identity.Peer{Service: c.Name, Namespace: c.Namespace, Cluster: t.cluster, Workload: vocab.Unknown}
 		for _, e := range s.GetEndpoints() {
 			load := t.loads[e.GetAddress()]
 			if load == nil {

@@ -7,7 +7,7 @@ import (
 )
 
 func table(endpoints ...*discoveryv1.Endpoint) *Table {
-	t := NewTable("default")
+	t := NewTable("default", "local")
 	t.Set([]*discoveryv1.Service{
 		{Namespace: "default", Name: "reviews", Host: "reviews.default.svc.cluster.local", Port: 9080, Endpoints: endpoints},
 		{Namespace: "other", Name: "ledger", Host: "ledger.other.svc.cluster.local"},
