@@ -26,6 +26,7 @@ type attempt struct {
 	up     *upstream
 	reused bool
 	began  int64
+	ask    []byte // the whole request, if it is short, until it is sent
 	// sent: bytes of a body that cannot be sent again have left.
 	sent bool
 
@@ -135,7 +136,7 @@ func (c *conn) limit(a *attempt) bool {
 }
 
 // send writes the request's head and what there is of its body, and starts the
-// sender for the rest. An error shows when the answer is read: the upstream may
+// sender for the rest. A short request waits for the answer's first read. An error shows when the answer is read: the upstream may
 // have refused the rest with an answer.
 func (c *conn) send(a *attempt, upgrade string) {
 	c.out = c.request.appendRequest(c.out[:0], upgrade)
@@ -145,6 +146,10 @@ func (c *conn) send(a *attempt, upgrade string) {
 	}
 	if c.body.failed != nil { // malformed before it began
 		a.sent = true
+		return
+	}
+	if c.body.whole && early == nil {
+		a.ask = c.out
 		return
 	}
 	_, err := a.up.Write2(c.out, early)
@@ -246,7 +251,7 @@ func (c *conn) answerHead(a *attempt) error {
 			}
 			in.Grow(min(2*in.Len(), c.s.o.MaxHeaderBytes+1))
 		}
-		if err := a.up.Fill(in); err != nil {
+		if err := a.fill(in); err != nil {
 			return err
 		}
 		if !a.heard {
@@ -257,6 +262,16 @@ func (c *conn) answerHead(a *attempt) error {
 			}
 		}
 	}
+}
+
+// fill reads on; the first time it also sends the request.
+func (a *attempt) fill(in *netio.Buffer) error {
+	if a.ask == nil {
+		return a.up.Fill(in)
+	}
+	_, err := a.up.Ask(a.ask, in)
+	a.ask = nil
+	return err
 }
 
 // broken says why there is no answer, or only a part of one.

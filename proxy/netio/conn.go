@@ -21,6 +21,8 @@ type Conn struct {
 
 	read  transfer
 	write transfer
+	ask   func(fd uintptr) bool
+	asked bool
 	early []byte // read before Conn took over, served first
 }
 
@@ -52,6 +54,7 @@ func New(c net.Conn, early []byte) *Conn {
 	out.raw = raw
 	out.read.f = out.read.readOnce
 	out.write.f = out.write.writeAll
+	out.ask = out.askOnce
 	return out
 }
 
@@ -75,7 +78,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 		return c.Conn.Read(p)
 	}
 	c.read.buf, c.read.take = p, nil
-	return c.finishRead()
+	return c.finishRead(c.read.f)
 }
 
 // Fill reads into the room behind what b holds. An empty b has no memory while
@@ -87,15 +90,58 @@ func (c *Conn) Fill(b *Buffer) error {
 		return err
 	}
 	c.read.take = b
-	n, err := c.finishRead()
+	n, err := c.finishRead(c.read.f)
 	b.End += n
 	return err
 }
 
-func (c *Conn) finishRead() (int, error) {
+// Ask writes p and fills b with the beginning of the answer, for a peer that
+// says nothing before it is asked. The socket is not read before it is ready,
+// which saves the system call that would only say "not yet".
+//
+// That is safe with an edge-triggered poller because the wait is armed before
+// the write, so that whatever the peer does about it is a new edge. What it did
+// earlier shows with the next edge, at the latest the reset that the write
+// provokes. An error of the write is the result only if nothing could be read.
+func (c *Conn) Ask(p []byte, b *Buffer) (written int, err error) {
+	if c.raw == nil || len(c.early) > 0 || len(p) == 0 {
+		written, err = c.Write(p)
+		return written, errors.Join(err, c.Fill(b))
+	}
+	c.write.buf, c.write.more, c.write.n, c.write.err = p, nil, 0, nil
+	c.read.take, c.asked = b, false
+	n, err := c.finishRead(c.ask)
+	b.End += n
+	rest, written, failed := c.write.buf, c.write.n, c.write.err
+	c.write.buf = nil
+	if len(rest) > 0 && failed == nil && err == errFull { //nolint:errorlint // our own
+		n, err := c.Write(rest)
+		return written + n, errors.Join(err, c.Fill(b))
+	}
+	return written, err
+}
+
+// errFull ends askOnce when the socket does not take all at once.
+var errFull = errors.New("socket is full")
+
+func (c *Conn) askOnce(fd uintptr) bool {
+	if !c.asked {
+		c.asked = true
+		if !c.write.writeAll(fd) {
+			c.read.err = errFull
+			return true
+		}
+		if c.write.err == nil {
+			return false
+		}
+	}
+	return c.read.readOnce(fd)
+}
+
+func (c *Conn) finishRead(f func(fd uintptr) bool) (int, error) {
 	t := &c.read
 	t.n, t.err = 0, nil
-	err := c.raw.Read(t.f)
+	err := c.raw.Read(f)
 	t.buf, t.take = nil, nil
 	switch {
 	case err != nil:

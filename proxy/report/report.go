@@ -100,15 +100,6 @@ func overflowKey(k edgeKey) edgeKey {
 	return k
 }
 
-// textSize is the part of a record's size that its caller chooses.
-func textSize(r *record.Record) int {
-	n := len(r.RequestID) + len(r.Method) + len(r.Path) + len(r.Host) + len(r.UserAgent) + len(r.Detail) + len(r.Rule)
-	for k, v := range r.Attributes {
-		n += len(k) + len(v)
-	}
-	return n
-}
-
 // drop counts records that were lost after they had left the ring.
 func (s *Store) drop(reason string, n int) { s.ring.lose(reason, n) }
 
@@ -167,15 +158,11 @@ func (b *builder) edge(e *edge) uint32 {
 	return i
 }
 
-// A batch stays below what the hub takes at once (8 MiB): about 1 KiB for a
-// series, and text that does not compress in the worst case.
-const (
-	batchSeries    = 2000
-	batchRecords   = 4096
-	batchTextBytes = 2 << 20
-)
+// batchSeries keeps a batch below what the hub takes at once (8 MiB): about 1 KiB
+// for a series, beside one block of records of a few KiB each at the very most.
+const batchSeries = 2000
 
-// batch builds the next batch of changed series and records, and reports
+// batch builds the next batch of changed series and whole blocks, and reports
 // whether there is more to tell at once. The batch is nil when there is nothing.
 func (s *Store) batch(enc *record.Encoder, now time.Time) (*telemetryv1.Batch, bool) {
 	b := newBuilder()
@@ -190,9 +177,9 @@ func (s *Store) batch(enc *record.Encoder, now time.Time) (*telemetryv1.Batch, b
 		}
 		b.aggregates = append(b.aggregates, one.proto(b.edge(one.edge), true))
 	})
-	taken, left := s.ring.take(batchRecords, batchTextBytes)
-	defer s.ring.giveBack(taken)
-	records := taken.records(b.edge)
+	block, left := s.ring.take()
+	defer s.ring.giveBack(block)
+	records := block.all(b.edge)
 	if len(records) == 0 && len(b.aggregates) == 0 {
 		return nil, false
 	}

@@ -49,18 +49,16 @@ func TestAFullRingForgetsTheOldestAndCountsIt(t *testing.T) {
 	if s.QueueRatio() != 1 {
 		t.Errorf("queue ratio = %v, want 1", s.QueueRatio())
 	}
-	oldest, more := s.ring.take(1, 1<<20)
-	if len(oldest.blocks) != 1 || oldest.blocks[0].slots[0].record.Path != fmt.Sprint("/", dropped) || !more {
+	oldest, more := s.ring.take()
+	if oldest == nil || oldest.records[0].Path != fmt.Sprint("/", dropped) || !more {
 		t.Errorf("the oldest is not the one after those %d that were dropped", dropped)
 	}
-	kept := uint64(oldest.blocks[0].n)
+	kept := uint64(oldest.n)
 	s.ring.flush()
 	for more {
-		var next taken
-		next, more = s.ring.take(1, 1<<20)
-		for _, b := range next.blocks {
-			kept += uint64(b.n)
-		}
+		var next *block
+		next, more = s.ring.take()
+		kept += uint64(next.n)
 	}
 	if kept+dropped != total {
 		t.Errorf("%d kept and %d dropped, want %d in all", kept, dropped, total)
@@ -114,8 +112,8 @@ func TestBatchesOfLongTextStaySmall(t *testing.T) {
 		s.Observe(x)
 	}
 	b, more := s.batch(newEncoder(t), time.Unix(1, 0))
-	if n := int(b.GetRecordCount()); !more || n < 600 || n > 1000 {
-		t.Errorf("%d records in the batch, more = %v; want about 700 and more", n, more)
+	if n := b.GetRecordCount(); !more || n != blockRecords || proto.Size(b) > 2<<20 {
+		t.Errorf("%d records in %d bytes, more = %v; want a block in less than 2 MiB, and more", n, proto.Size(b), more)
 	}
 }
 
@@ -124,6 +122,7 @@ func TestTextThatIsNotUTF8DoesNotStopReports(t *testing.T) {
 	x := request(200, "/\xff")
 	x.Source.Workload, x.Source.Namespace, x.DestinationService = "evil\xff", "\xc3\x28", "host\xfe"
 	s.Observe(x)
+	s.ring.flush()
 	b, _ := s.batch(newEncoder(t), time.Unix(1, 0))
 	if _, err := proto.Marshal(b); err != nil {
 		t.Errorf("encode batch: %v", err)
@@ -133,6 +132,7 @@ func TestTextThatIsNotUTF8DoesNotStopReports(t *testing.T) {
 func TestABatchTellsASeriesOnlyWhenItChanged(t *testing.T) {
 	s, enc := NewStore(), newEncoder(t)
 	s.Observe(request(200, "/"))
+	s.ring.flush()
 	first, _ := s.batch(enc, time.Unix(1, 0))
 	if len(first.GetAggregates()) != 1 || len(first.GetAggregates()[0].GetExemplars()) != 1 {
 		t.Fatalf("first batch = %v, want one series with its exemplar", first)
@@ -193,9 +193,10 @@ func TestRecordsOutliveTheBuffersTheirTextsCameFrom(t *testing.T) {
 	x.Record.Method, x.Record.Path, x.Record.Host = text(0, 3), text(4, 11), text(12, 24)
 	x.Record.UserAgent, x.Record.RequestID = text(25, 31), text(32, 42)
 	s.Observe(x)
+	s.ring.flush()
 	clear(buffer)
-	got, _ := s.ring.take(1, 1<<20)
-	r := got.blocks[0].slots[0].record
+	got, _ := s.ring.take()
+	r := got.records[0]
 	if all := r.Method + r.Path + r.Host + r.UserAgent + r.RequestID; all != "GET/a/pathreviews:9080curl/80123456789" {
 		t.Errorf("the record says %q", all)
 	}

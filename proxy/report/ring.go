@@ -10,25 +10,22 @@ import (
 )
 
 const (
+	// blockRecords is also a batch's size: small enough that encoding its
+	// columns one by one stays in the processor's cache.
 	blockRecords = 256
 	shards       = 8
 	// arenaBytes of text lie in a slot itself; more is an allocation.
 	arenaBytes = 192
 )
 
-// slot is a thin record that waits to be sent, with the texts that were views
-// into the request's buffers.
-type slot struct {
-	edge   *edge
-	record record.Record
-	arena  [arenaBytes]byte
-}
-
-// block is a run of slots. Requests fill it, the sender reads it whole: neither
-// waits for the other.
+// block is a run of thin records that wait to be sent, with the texts that were
+// views into the requests' buffers. Requests fill it, the sender reads it whole:
+// neither waits for the other.
 type block struct {
-	n     int
-	slots [blockRecords]slot
+	n       int
+	records [blockRecords]record.Record
+	edges   [blockRecords]*edge
+	arenas  [blockRecords][arenaBytes]byte
 }
 
 // ring keeps the newest thin records in bounded memory. Engines push to shards,
@@ -45,7 +42,6 @@ type ring struct {
 	free    []*block
 	made    int
 	dropped map[string]uint64
-	scratch []record.Record
 }
 
 func (r *ring) init() { r.dropped = make(map[string]uint64) }
@@ -60,26 +56,25 @@ func (r *ring) push(shard uint8, e *edge, rec *record.Record) {
 		b = r.next(nil)
 		s.current = b
 	}
-	slot := &b.slots[b.n]
+	b.edges[b.n], b.records[b.n] = e, *rec
+	b.own(b.n)
 	b.n++
-	slot.edge, slot.record = e, *rec
-	slot.own()
 	if b.n == blockRecords {
 		s.current = r.next(b)
 	}
 }
 
-// own copies the texts that are views.
-func (s *slot) own() {
+// own copies the texts of a record that are views.
+func (b *block) own(i int) {
 	used := 0
-	rec := &s.record
+	rec, arena := &b.records[i], &b.arenas[i]
 	for _, text := range [...]*string{&rec.Method, &rec.Path, &rec.Host, &rec.UserAgent, &rec.RequestID} {
 		n := len(*text)
 		switch {
 		case n == 0:
 		case used+n <= arenaBytes:
-			copy(s.arena[used:], *text)
-			*text = unsafe.String(&s.arena[used], n)
+			copy(arena[used:], *text)
+			*text = unsafe.String(&arena[used], n)
 			used += n
 		default:
 			*text = strings.Clone(*text)
@@ -111,35 +106,20 @@ func (r *ring) next(full *block) *block {
 	return b
 }
 
-// taken are blocks that the sender holds.
-type taken struct {
-	blocks  []*block
-	scratch []record.Record
-}
-
-// take takes blocks off the ring, oldest first: about n records with textBytes
-// of text, and at least one block if there is one. It reports whether more are
-// left.
-func (r *ring) take(n, textBytes int) (t taken, more bool) {
-	if r.whole() < n {
-		r.flush()
-	}
+// take takes the oldest whole block off the ring, nil if there is none, and
+// reports whether more are left.
+func (r *ring) take() (b *block, more bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	t.scratch, r.scratch = r.scratch[:0], nil
-	for len(r.full) > 0 && n > 0 && textBytes > 0 {
-		b := r.full[0]
-		r.full = append(r.full[:0], r.full[1:]...)
-		t.blocks = append(t.blocks, b)
-		n -= b.n
-		for i := range b.slots[:b.n] {
-			textBytes -= textSize(&b.slots[i].record)
-		}
+	if len(r.full) == 0 {
+		return nil, false
 	}
-	return t, len(r.full) > 0
+	b = r.full[0]
+	r.full = append(r.full[:0], r.full[1:]...)
+	return b, len(r.full) > 0
 }
 
-// flush makes full blocks of those that are not.
+// flush makes whole blocks of those that are being filled.
 func (r *ring) flush() {
 	for i := range r.shards {
 		s := &r.shards[i]
@@ -154,34 +134,32 @@ func (r *ring) flush() {
 	}
 }
 
-// records are the taken blocks' records, valid until they are given back.
-func (t *taken) records(index func(*edge) uint32) []record.Record {
-	for _, b := range t.blocks {
-		for i := range b.slots[:b.n] {
-			t.scratch = append(t.scratch, b.slots[i].record)
-			t.scratch[len(t.scratch)-1].Edge = index(b.slots[i].edge)
-		}
+// all are the block's records, with their edges named by index.
+func (b *block) all(index func(*edge) uint32) []record.Record {
+	if b == nil {
+		return nil
 	}
-	return t.scratch
+	for i := range b.n {
+		b.records[i].Edge = index(b.edges[i])
+	}
+	return b.records[:b.n]
 }
 
-// giveBack returns the blocks; few are kept, so that a burst's memory goes.
-func (r *ring) giveBack(t taken) {
+// giveBack returns a block; few are kept, so that a burst's memory goes.
+func (r *ring) giveBack(b *block) {
+	if b == nil {
+		return
+	}
+	clear(b.records[:b.n]) // nothing is pinned
+	clear(b.edges[:b.n])
+	b.n = 0
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, b := range t.blocks {
-		for i := range b.slots[:b.n] {
-			b.slots[i].edge, b.slots[i].record = nil, record.Record{} // nothing is pinned
-		}
-		b.n = 0
-		if len(r.free) >= keptBlocks {
-			r.made--
-			continue
-		}
-		r.free = append(r.free, b)
+	if len(r.free) >= keptBlocks {
+		r.made--
+		return
 	}
-	clear(t.scratch)
-	r.scratch = t.scratch[:0]
+	r.free = append(r.free, b)
 }
 
 // keptBlocks stay when they are empty.

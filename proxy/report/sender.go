@@ -216,7 +216,13 @@ func (s *Sender) cut(connected bool) {
 			return
 		}
 	}
-	for len(s.unacked) < maxUnackedBatches && s.unackedBytes < maxUnackedBytes {
+	room := func() bool { return len(s.unacked) < maxUnackedBatches && s.unackedBytes < maxUnackedBytes }
+	if room() {
+		// Once, not for each batch: what arrives meanwhile is for the next time.
+		// And not while nothing can be sent, because blocks are counted whole.
+		s.o.Store.ring.flush()
+	}
+	for room() {
 		now := time.Now()
 		b, more := s.o.Store.batch(s.encoder, now)
 		if b == nil {

@@ -124,7 +124,7 @@ func TestARefusalIsHeardAmongManyUnsentBatches(t *testing.T) {
 		store.Observe(request(200, fmt.Sprint("/", i)))
 	}
 	s := start(t, h, store)
-	s.until("what is behind the refused batch", func() bool { return len(s.paths) == ringRecords-batchRecords })
+	s.until("what is behind the refused batch", func() bool { return len(s.paths) == ringRecords-blockRecords })
 	if err := s.stop(); err != nil {
 		t.Fatalf("Run: %v", err)
 	}

@@ -1,0 +1,76 @@
+// Command benchproxy measures what a request costs in CPU in each of several
+// proxies, all in one run and in turn: mesh-proxy with all its telemetry on
+// against nginx, haproxy and nghttpx. `make bench-proxy` runs it.
+//
+// The proxy under test has core 0 for itself; load, backend and hub share the
+// others. What is compared is CPU time of the proxy's processes per request that
+// the load generator completed: it holds on a shared machine, where requests per
+// second do not.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+func main() {
+	var o options
+	var backend string
+	flag.IntVar(&o.rounds, "rounds", 5, "how often every target has its turn")
+	flag.DurationVar(&o.duration, "duration", 5*time.Second, "of one turn")
+	flag.StringVar(&o.bin, "bin", "bin", "folder of mesh-proxy and mesh-hub")
+	flag.StringVar(&o.out, "out", "docs/performance", "folder for proxy.json and proxy.md")
+	flag.StringVar(&o.only, "only", "", "http1 or grpc; empty for both")
+	flag.StringVar(&o.targets, "targets", "", "comma-separated names; empty for all")
+	flag.StringVar(&backend, "backend", "", "internal: serve as the backend http1 or grpc")
+	flag.Parse()
+	var err error
+	switch backend { // a backend ends by its signal
+	case "http1":
+		err = serveHTTP1()
+	case "grpc":
+		err = serveGRPC()
+	default:
+		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+		defer stop()
+		err = run(ctx, o)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "benchproxy:", err)
+		os.Exit(1)
+	}
+}
+
+type options struct {
+	rounds                  int
+	duration                time.Duration
+	bin, out, only, targets string
+}
+
+// run measures every target of every protocol in turn, round by round.
+func run(ctx context.Context, o options) error {
+	b, err := newBench(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer b.close()
+	var rows []*row
+	for _, protocol := range []string{"http1", "grpc"} {
+		if o.only != "" && o.only != protocol {
+			continue
+		}
+		measured, err := b.measure(ctx, protocol)
+		if err != nil {
+			return err
+		}
+		rows = append(rows, measured...)
+	}
+	r := newReport(o, rows)
+	fmt.Print(r.text())
+	return r.write(o.out)
+}
