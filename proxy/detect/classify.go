@@ -117,24 +117,21 @@ func classifyTarget(method string, target []byte) guess {
 		}
 		return isTCP
 	}
-	const absolute, secure = "http://", "https://"
-	for i, c := range target {
-		if i < len(absolute) && lower(c) == absolute[i] {
-			if i == len(absolute)-1 {
-				return isHTTP1
-			}
+	possible := isTCP
+	for _, scheme := range schemes {
+		n := min(len(target), len(scheme))
+		if !bytes.EqualFold(target[:n], scheme[:n]) {
 			continue
 		}
-		if i < len(secure) && lower(c) == secure[i] && i >= len("http") {
-			if i == len(secure)-1 {
-				return isHTTP1
-			}
-			continue
+		if n == len(scheme) {
+			return isHTTP1
 		}
-		return isTCP
+		possible = undecided
 	}
-	return undecided
+	return possible
 }
+
+var schemes = [][]byte{[]byte("http://"), []byte("https://")}
 
 func lower(c byte) byte {
 	if c >= 'A' && c <= 'Z' {
