@@ -52,6 +52,7 @@ func command() *cobra.Command {
 		Use: "version", Short: "Print the version of mesh-proxy", Args: cobra.NoArgs,
 		Run: func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), version.String()) },
 	})
+	cmd.AddCommand(initCommand())
 	cmd.CompletionOptions.DisableDefaultCmd = true
 	f := cmd.Flags()
 	f.StringVar(&c.Service, "service", "", "canonical service of the workload (required)")
