@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 
@@ -84,6 +85,9 @@ func runInit(cmd *cobra.Command, f *initFlags) error {
 // rules turns the flags into rules and names the flag that is wrong.
 func (f *initFlags) rules() (capture.Rules, error) {
 	r := capture.Rules{InboundPort: f.inbound, OutboundPort: f.outbound, IPv6: f.ipv6}
+	if len(f.uids) == 0 && f.outbound != 0 {
+		return r, errors.New("--exclude-uid: no user is excluded, so the sidecar's own connections would come back to it")
+	}
 	for _, uid := range f.uids {
 		if uint64(uid) > 1<<32-2 { // the last is chown's "no change"
 			return r, fmt.Errorf("--exclude-uid %d: want a user ID", uid)

@@ -15,7 +15,9 @@ type Rules struct {
 	// (and ::1), the inbound one must be bound to every address, because the
 	// kernel redirects to loopback only what begins on this machine.
 	InboundPort, OutboundPort uint16
-	// ExcludeUIDs are users whose connections are left alone: the sidecar's.
+	// ExcludeUIDs are users whose connections are left alone: the sidecar's. Empty
+	// only where the sidecar connects from another network namespace; elsewhere
+	// its own connections would come back to it.
 	ExcludeUIDs []uint32
 	// ExcludeInboundPorts are left alone beside ReservedPorts.
 	ExcludeInboundPorts  []uint16
@@ -44,9 +46,6 @@ func (r *Rules) Validate() error {
 	}
 	if r.InboundPort != 0 && r.InboundPort == r.OutboundPort {
 		errs = append(errs, fmt.Errorf("inbound and outbound port are both %d", r.InboundPort))
-	}
-	if r.OutboundPort != 0 && len(r.ExcludeUIDs) == 0 {
-		errs = append(errs, errors.New("no user is excluded: the sidecar's own connections would come back to it"))
 	}
 	for _, p := range slices.Concat(r.ExcludeCIDRs, r.IncludeCIDRs) {
 		if !p.IsValid() {

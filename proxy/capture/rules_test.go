@@ -63,7 +63,6 @@ func TestWrongRulesAreNamed(t *testing.T) {
 	for want, r := range map[string]Rules{
 		"nothing to capture": {},
 		"are both 1":         {InboundPort: 1, OutboundPort: 1, ExcludeUIDs: []uint32{1}},
-		"no user":            {OutboundPort: 1},
 		"invalid CIDR":       {InboundPort: 1, ExcludeCIDRs: make([]netip.Prefix, 1)},
 	} {
 		if err := r.Validate(); err == nil || !strings.Contains(err.Error(), want) {
@@ -96,5 +95,20 @@ func TestIsSelf(t *testing.T) {
 		if got := IsSelf(at(tc.to), at(tc.listener)); got != tc.want {
 			t.Errorf("IsSelf(%s, %s) = %v", tc.to, tc.listener, got)
 		}
+	}
+}
+
+func TestVirtualAddresses(t *testing.T) {
+	a := VirtualAddresses([]string{"reviews.default.svc.cluster.local", "ratings.default.svc.cluster.local", "ratings.default.svc.cluster.local"})
+	b := VirtualAddresses([]string{"ratings.default.svc.cluster.local", "details.default.svc.cluster.local", "reviews.default.svc.cluster.local"})
+	if len(a) != 2 || len(b) != 3 {
+		t.Fatalf("%v, %v", a, b)
+	}
+	seen := make(map[netip.Addr]bool)
+	for host, at := range b {
+		if !VirtualNet.Contains(at) || seen[at] || a[host].IsValid() && a[host] != at {
+			t.Errorf("%s is at %s and at %s", host, at, a[host])
+		}
+		seen[at] = true
 	}
 }
