@@ -67,7 +67,7 @@ func (p *Pod) build(ctx context.Context) error {
 	if err := os.MkdirAll(p.etc(), 0o755); err != nil {
 		return err
 	}
-	if err := p.WriteHosts("", nil); err != nil {
+	if err := errors.Join(p.WriteHosts("", nil), p.writeResolver()); err != nil {
 		return err
 	}
 	for _, line := range []string{
@@ -93,13 +93,20 @@ func (p *Pod) Path() string { return filepath.Join(netns.Dir, p.name) }
 func (p *Pod) etc() string { return filepath.Join("/etc/netns", p.name) }
 
 // Capture brings every TCP connection that leaves the pod to OutboundAddress.
-// The sidecar connects from outside, so no user needs to be let through.
+// The sidecar connects from outside, so no user needs to be let through. What is
+// not TCP is refused, because it would wait for answers in vain.
 func (p *Pod) Capture(ctx context.Context) error {
 	w, err := capture.NewWriter(capture.Auto, p.Command()...)
 	if err != nil {
 		return err
 	}
-	return w.Apply(ctx, &capture.Rules{OutboundPort: outboundPort})
+	if err := w.Apply(ctx, &capture.Rules{OutboundPort: outboundPort}); err != nil {
+		return err
+	}
+	if w.Backend == capture.NFTables {
+		return p.run(ctx, "table inet telemesh_rest {\n\tchain output {\n\t\ttype filter hook output priority 0; policy accept;\n\t\toifname \"eth0\" meta l4proto != tcp reject\n\t}\n}\n", "nft", "-f", "-")
+	}
+	return p.run(ctx, "", "iptables", "-w", "-A", "OUTPUT", "-o", "eth0", "!", "-p", "tcp", "-j", "REJECT")
 }
 
 // Expose lets connections to Address and port reach a program that listens on

@@ -107,6 +107,37 @@ func TestAPodsConnectionsComeToTheSidecar(t *testing.T) {
 	}
 }
 
+func TestWhatIsNotCapturedIsRefusedAtOnce(t *testing.T) {
+	p := create(t)
+	if err := p.Capture(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	err := netns.Do(p.Path(), func() error {
+		c, err := net.Dial("udp", "203.0.113.1:53")
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		c.SetDeadline(time.Now().Add(patience))
+		if _, err := c.Write([]byte("x")); err != nil {
+			return err
+		}
+		_, err = c.Read(make([]byte, 1))
+		return err
+	})
+	var timeout net.Error
+	if err == nil || errors.As(err, &timeout) && timeout.Timeout() {
+		t.Errorf("a datagram: %v, want that it is refused", err)
+	}
+}
+
+func TestResolver(t *testing.T) {
+	got := resolver("# comment\nnameserver 10.0.0.53\nsearch a.example  b.example\noptions edns0\n")
+	if want := "nameserver 10.0.0.53\nsearch a.example b.example\n" + resolverOptions; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 func TestAProgramOnLoopbackIsReachedFromOutside(t *testing.T) {
 	p := create(t)
 	const port = 8080
