@@ -12,7 +12,7 @@ import (
 
 // namesWithin is how long a start waits for the mesh's names. A program starts
 // without them if there is no hub.
-const namesWithin = 2 * time.Second
+const namesWithin = time.Second
 
 // RunTransparent is Run in a network of the program's own: the kernel brings its
 // connections to the sidecar, and it is told nothing of a proxy. The network is
