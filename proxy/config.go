@@ -27,7 +27,11 @@ type Config struct {
 
 	InboundAddress  string
 	OutboundAddress string
-	AdminAddress    string
+	// OutboundNetns is the path of the network namespace in which the outbound
+	// listener is opened; empty for the sidecar's own. Everything else, its
+	// connections to others too, stays in its own.
+	OutboundNetns string
+	AdminAddress  string
 	// HubAddress is the hub's gRPC address.
 	HubAddress string
 	// StateDir keeps the last known configuration; empty keeps none.

@@ -33,6 +33,7 @@ import (
 
 	discoveryv1 "github.com/telemesh/telemesh/api/discovery/v1"
 	"github.com/telemesh/telemesh/internal/exposition"
+	"github.com/telemesh/telemesh/internal/netns"
 	"github.com/telemesh/telemesh/internal/version"
 	policy "github.com/telemesh/telemesh/policy-check"
 	"github.com/telemesh/telemesh/policy-check/check"
@@ -109,7 +110,13 @@ func New(c Config, log *slog.Logger, level *slog.LevelVar) (*Proxy, error) {
 
 func (p *Proxy) listen() error {
 	for i, address := range []string{p.config.InboundAddress, p.config.OutboundAddress, p.config.AdminAddress} {
-		l, err := net.Listen("tcp", address)
+		listen := net.Listen
+		if i == 1 && p.config.OutboundNetns != "" {
+			listen = func(network, address string) (net.Listener, error) {
+				return netns.Listen(p.config.OutboundNetns, network, address)
+			}
+		}
+		l, err := listen("tcp", address)
 		if err != nil {
 			p.close()
 			return fmt.Errorf("listen: %w", err)

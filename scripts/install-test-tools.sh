@@ -24,6 +24,9 @@ need prometheus prometheus promtool
 need redis-server redis-server
 need curl curl
 need 'gcc libc6-dev' gcc # the race detector links with cgo
+# Capture is tested with real rules in network namespaces of its own.
+PATH=$PATH:/usr/sbin:/sbin
+need 'nftables iptables iproute2' ip nft iptables-restore ip6tables-restore
 [ ${#missing[@]} -gt 0 ] || exit 0
 
 command -v apt-get >/dev/null ||
@@ -62,7 +65,7 @@ if [ -d /run/systemd/system ]; then
     case " ${missing[*]} " in *" $unit "*) systemctl disable --quiet "$unit" || echo "install-test-tools: $unit starts at the next boot; 'systemctl disable $unit' prevents it" >&2 ;; esac
   done
 fi
-for program in chromium prometheus promtool redis-server curl gcc; do
+for program in chromium prometheus promtool redis-server curl gcc ip nft iptables-restore ip6tables-restore; do
   command -v "$program" >/dev/null ||
     die "$program is still missing after its package was installed; look for it in PATH=$PATH"
 done

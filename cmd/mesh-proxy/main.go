@@ -52,6 +52,7 @@ func command() *cobra.Command {
 		Use: "version", Short: "Print the version of mesh-proxy", Args: cobra.NoArgs,
 		Run: func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), version.String()) },
 	})
+	cmd.AddCommand(initCommand())
 	cmd.CompletionOptions.DisableDefaultCmd = true
 	f := cmd.Flags()
 	f.StringVar(&c.Service, "service", "", "canonical service of the workload (required)")
@@ -61,9 +62,12 @@ func command() *cobra.Command {
 	f.StringVar(&c.Workload, "workload", "", "workload (default SERVICE-VERSION)")
 	f.StringVar(&c.Instance, "instance", "", "name of this replica (default WORKLOAD-HOST-PORT)")
 	f.IntVar(&appPort, "app-port", 0, "port of the application on 127.0.0.1; without it the workload only calls")
+	f.StringVar(&c.AppAddress, "app-address", "", "host:port of the application, if it is not on 127.0.0.1")
+	cmd.MarkFlagsMutuallyExclusive("app-port", "app-address")
 	f.IntVar(&c.ServicePort, "service-port", 0, "port under which callers know the service (default --app-port)")
 	f.StringVar(&c.InboundAddress, "inbound-address", "", "listener for requests to the workload (default 127.0.0.1:15006)")
 	f.StringVar(&c.OutboundAddress, "outbound-address", "", "listener for requests of the workload (default 127.0.0.1:15001)")
+	f.StringVar(&c.OutboundNetns, "outbound-netns", "", "path of the network namespace in which the outbound listener is opened, as /run/netns/NAME")
 	f.StringVar(&c.AdminAddress, "admin-address", "", "listener for metrics and health (default 127.0.0.1:15000)")
 	f.StringVar(&c.HubAddress, "hub", "", "gRPC address of the hub (default 127.0.0.1:15010)")
 	f.StringVar(&c.StateDir, "state-dir", "", "keeps the last known configuration for a start without hub")

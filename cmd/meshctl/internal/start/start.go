@@ -127,14 +127,20 @@ services themselves, the sidecars, the hub's graph and PromQL counted them.`,
 
 func runCommand(s command.Streams) *cobra.Command {
 	spec := workload.Spec{Log: s.Err}
+	var transparent bool
 	cmd := &cobra.Command{
 		Use:   "run --service NAME [--version V] [--port P] -- COMMAND [ARG...]",
 		Short: "Run a program behind a sidecar",
 		Long: `Starts a sidecar and COMMAND behind it. COMMAND gets HTTP_PROXY, PORT and SERVICE_VERSION
-in its environment; signals go to it, and its exit code is meshctl's. Others call it by NAME.`,
+in its environment; signals go to it, and its exit code is meshctl's. Others call it by NAME.
+
+With --transparent, COMMAND needs to know of no proxy: it runs in a network of its own
+(Linux, root) in which the kernel brings its connections to the sidecar and the names of
+the mesh's services resolve.`,
 		Example: `  meshctl run --service web --port 8080 -- ./web --listen :8080
   meshctl run --service api --version v2 --port 0 -- sh -c 'exec ./api --port $PORT'
-  meshctl run --service client -- curl -s http://web:8080/`,
+  meshctl run --service client -- curl -s http://web:8080/
+  sudo meshctl run --transparent --service client -- curl -s http://web:8080/`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := complete(cmd, &spec); err != nil {
 				return err
@@ -148,7 +154,11 @@ in its environment; signals go to it, and its exit code is meshctl's. Others cal
 			}
 			defer os.RemoveAll(dir)
 			spec.Dir = dir
-			err = workload.Run(cmd.Context(), spec, args)
+			run := workload.Run
+			if transparent {
+				run = workload.RunTransparent
+			}
+			err = run(cmd.Context(), spec, args)
 			var ended *workload.ExitError
 			if errors.As(err, &ended) {
 				return &command.ExitError{Code: ended.Code}
@@ -163,6 +173,7 @@ in its environment; signals go to it, and its exit code is meshctl's. Others cal
 	f.IntVar(&spec.Port, "port", -1, "port on 127.0.0.1 where the program listens; 0 chooses one and says it in $PORT; none for a program that only calls")
 	f.IntVar(&spec.ServicePort, "service-port", 0, "port by which others call it (default --port)")
 	f.StringVar(&spec.Hub, "hub-grpc", "", "gRPC address of the hub (default $"+envHubGRPC+", else "+defaultGRPC+")")
+	f.BoolVar(&transparent, "transparent", false, "capture the program's connections in a network of its own instead of HTTP_PROXY (Linux, root)")
 	f.SetInterspersed(false)
 	return cmd
 }

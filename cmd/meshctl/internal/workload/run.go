@@ -29,8 +29,13 @@ func Run(ctx context.Context, s Spec, command []string) error {
 	defer signal.Stop(signals)
 	terminal := isTerminal(os.Stdin)
 
+	name := command[0]
+	if s.Pod != nil {
+		defer followNames(ctx, sidecar)()
+		command = s.Pod.Command(command...)
+	}
 	program, err := process.Start(process.Spec{
-		Name: command[0], Path: command[0], Args: command[1:], Env: sidecar.Environment(), Foreground: true,
+		Name: name, Path: command[0], Args: command[1:], Env: sidecar.Environment(), Foreground: true,
 	})
 	if err != nil {
 		sidecar.Stop()

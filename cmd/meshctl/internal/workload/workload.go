@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/telemesh/telemesh/cmd/meshctl/internal/pod"
 	"github.com/telemesh/telemesh/internal/process"
 )
 
@@ -26,6 +27,9 @@ type Spec struct {
 	ServicePort int
 	// Hub is the hub's gRPC address.
 	Hub string
+	// Pod is the program's own network, in which its connections are captured; nil
+	// for a program that is told of its sidecar in the environment.
+	Pod *pod.Pod
 	// Dir holds the sidecar's address file and last known configuration.
 	Dir string
 	// Log receives the sidecar's output.
@@ -50,6 +54,9 @@ func StartSidecar(ctx context.Context, s Spec) (*Sidecar, error) {
 	}
 	const any = "127.0.0.1:0"
 	c := &Sidecar{spec: s, binary: binary, Inbound: any, Outbound: any, Admin: any}
+	if s.Pod != nil {
+		c.Outbound = pod.OutboundAddress
+	}
 	return c, c.Start(ctx)
 }
 
@@ -64,7 +71,14 @@ func (c *Sidecar) Start(ctx context.Context) error {
 		"--state-dir", s.Dir, "--address-file", file,
 	}
 	if s.Port > 0 {
-		args = append(args, "--app-port", strconv.Itoa(s.Port), "--service-port", strconv.Itoa(s.ServicePort))
+		app := net.JoinHostPort("127.0.0.1", strconv.Itoa(s.Port))
+		if s.Pod != nil {
+			app = net.JoinHostPort(s.Pod.Address.String(), strconv.Itoa(s.Port))
+		}
+		args = append(args, "--app-address", app, "--service-port", strconv.Itoa(s.ServicePort))
+	}
+	if s.Pod != nil {
+		args = append(args, "--outbound-netns", s.Pod.Path())
 	}
 	var err error
 	c.process, err = process.Start(process.Spec{Name: "sidecar of " + s.Service + "-" + s.Version, Path: c.binary, Args: args, Output: s.Log})
@@ -88,10 +102,10 @@ func (c *Sidecar) Stop() { c.process.Stop(10 * time.Second) }
 
 // Environment is what the program behind the sidecar needs to call through it.
 func (c *Sidecar) Environment() []string {
-	proxy := "http://" + c.Outbound
-	env := []string{
-		"HTTP_PROXY=" + proxy, "http_proxy=" + proxy, "NO_PROXY=localhost,127.0.0.1,::1", "no_proxy=localhost,127.0.0.1,::1",
-		"TELEMESH_SERVICE=" + c.spec.Service, "TELEMESH_VERSION=" + c.spec.Version, "SERVICE_VERSION=" + c.spec.Version,
+	env := []string{"TELEMESH_SERVICE=" + c.spec.Service, "TELEMESH_VERSION=" + c.spec.Version, "SERVICE_VERSION=" + c.spec.Version}
+	if c.spec.Pod == nil {
+		proxy := "http://" + c.Outbound
+		env = append(env, "HTTP_PROXY="+proxy, "http_proxy="+proxy, "NO_PROXY=localhost,127.0.0.1,::1", "no_proxy=localhost,127.0.0.1,::1")
 	}
 	if c.spec.Port > 0 {
 		env = append(env, "PORT="+strconv.Itoa(c.spec.Port))
