@@ -2,12 +2,13 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"net"
-
 	"strings"
 
 	"github.com/telemesh/telemesh/internal/vocab"
 	"github.com/telemesh/telemesh/policy-check/check"
+	"github.com/telemesh/telemesh/proxy/cluster"
 	"github.com/telemesh/telemesh/proxy/engine"
 	"github.com/telemesh/telemesh/proxy/exchange"
 	"github.com/telemesh/telemesh/proxy/identity"
@@ -39,7 +40,7 @@ type pipeline struct {
 
 // Begin implements engine.Handler.
 func (p *pipeline) Begin(ctx context.Context, x *exchange.Exchange) (engine.Target, *exchange.Reply) {
-	cluster := p.identify(x)
+	service := p.identify(x)
 	propagation.Stamp(x)
 	if reply := p.check(ctx, x); reply != nil {
 		return engine.Target{}, reply
@@ -47,12 +48,12 @@ func (p *pipeline) Begin(ctx context.Context, x *exchange.Exchange) (engine.Targ
 	if x.Direction == exchange.Inbound {
 		return p.toApplication(x)
 	}
-	return p.toEndpoint(x, cluster)
+	return p.toEndpoint(x, service)
 }
 
 // identify names both ends. The peer header is taken off in both directions:
 // it is the mesh's, and an application's claim counts for nothing.
-func (p *pipeline) identify(x *exchange.Exchange) *route.Cluster {
+func (p *pipeline) identify(x *exchange.Exchange) *cluster.Cluster {
 	header := x.Request.Get(vocab.HeaderPeer)
 	x.Request.Del(vocab.HeaderPeer)
 	if x.Direction == exchange.Inbound {
@@ -64,7 +65,7 @@ func (p *pipeline) identify(x *exchange.Exchange) *route.Cluster {
 		return nil
 	}
 	x.Source, x.Security = p.self, vocab.Unknown
-	cluster, ok := p.routes.Lookup(x.Record.Host)
+	service, ok := p.routes.Lookup(x.Record.Host)
 	if !ok {
 		// One node for everything outside: a host name that a caller chose
 		// must not become a label.
@@ -73,10 +74,10 @@ func (p *pipeline) identify(x *exchange.Exchange) *route.Cluster {
 		x.Record.Route = passthrough
 		return nil
 	}
-	x.Destination = identity.Peer{Service: cluster.Name, Namespace: cluster.Namespace, Cluster: p.self.Cluster, Workload: vocab.Unknown}
-	x.DestinationService = cluster.Host
-	x.Record.Route = "outbound|" + cluster.Host
-	return cluster
+	x.Destination = identity.Peer{Service: service.Name, Namespace: service.Namespace, Cluster: p.self.Cluster, Workload: vocab.Unknown}
+	x.DestinationService = service.Host
+	x.Record.Route = "outbound|" + service.Host
+	return service
 }
 
 // check asks the local policy and turns a refusal into an answer.
@@ -131,21 +132,39 @@ const (
 
 // toEndpoint picks an endpoint of the mesh, or passes a request for another
 // host through if its URL or its Host named a full address.
-func (p *pipeline) toEndpoint(x *exchange.Exchange, cluster *route.Cluster) (engine.Target, *exchange.Reply) {
-	if cluster == nil {
+func (p *pipeline) toEndpoint(x *exchange.Exchange, service *cluster.Cluster) (engine.Target, *exchange.Reply) {
+	if service == nil {
 		return p.passThrough(x)
 	}
-	endpoint := cluster.Pick()
-	if endpoint == nil {
-		x.Fail(vocab.FlagNoHealthyUpstream, "no_healthy_upstream")
-		return engine.Target{}, &exchange.Reply{
-			Status: http503, ContentType: "text/plain",
-			Body: "no healthy upstream: service " + cluster.Host + " has no sidecar in the registry; is it running? (meshctl status)\n",
-		}
+	key, setCookie := service.Key(x, x.Record.Path)
+	endpoint, err := service.Pick(key)
+	if err != nil {
+		return engine.Target{}, unavailable(x, service, err)
+	}
+	if setCookie != "" {
+		x.ResponseHeaders = append(x.ResponseHeaders, exchange.Field{Name: "set-cookie", Value: setCookie})
 	}
 	x.Destination = endpoint.Peer
 	x.Request.Set(vocab.HeaderPeer, p.selfHeader)
 	return engine.Target{Address: endpoint.Address, Endpoint: endpoint}, nil
+}
+
+// unavailable answers a request that no endpoint can have.
+func unavailable(x *exchange.Exchange, service *cluster.Cluster, err error) *exchange.Reply {
+	reply := &exchange.Reply{Status: http503, ContentType: "text/plain"}
+	if errors.Is(err, cluster.ErrOverflow) {
+		x.Fail(vocab.FlagUpstreamOverflow, "upstream_reset_before_response_started{overflow}")
+		reply.Body = "upstream overflow: too many requests to " + service.Host + " are under way\n"
+		reply.Headers = []exchange.Field{{Name: "x-envoy-overloaded", Value: "true"}}
+		return reply
+	}
+	x.Fail(vocab.FlagNoHealthyUpstream, "no_healthy_upstream")
+	if service.Empty() {
+		reply.Body = "no healthy upstream: service " + service.Host + " has no sidecar in the registry; is it running? (meshctl status)\n"
+	} else {
+		reply.Body = "no healthy upstream: every endpoint of " + service.Host + " failed too often and is left out for a while\n"
+	}
+	return reply
 }
 
 func (p *pipeline) passThrough(x *exchange.Exchange) (engine.Target, *exchange.Reply) {

@@ -17,14 +17,13 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/telemesh/telemesh/proxy/exchange"
-	"github.com/telemesh/telemesh/proxy/route"
 )
 
 // Target is where a request goes next.
 type Target struct {
 	Address string // host:port
-	// Endpoint is released when the request ends; nil outside the mesh.
-	Endpoint *route.Endpoint
+	// Endpoint is told how the request went; nil outside the mesh.
+	Endpoint exchange.Endpoint
 }
 
 // Handler decides on requests and observes them. Each exchange sees Begin,

@@ -36,21 +36,23 @@ func (e *Engine) serve(w http.ResponseWriter, r *http.Request) {
 	body := &countingBody{ReadCloser: r.Body}
 	r.Body = body
 	cw := &countingWriter{ResponseWriter: w, x: x, handler: e.o.Handler}
+	var target Target
 	defer func() {
 		// ReverseProxy aborts a half-sent answer by panicking, which closes the
 		// connection; the exchange is observed first.
 		aborted := recover()
 		cw.finish(r, body, aborted != nil)
+		if target.Endpoint != nil {
+			target.Endpoint.Done(outcome(x))
+		}
 		e.o.Handler.End(x)
 		if aborted != nil {
 			panic(aborted)
 		}
 	}()
 
-	target, reply := e.o.Handler.Begin(r.Context(), x)
-	if target.Endpoint != nil {
-		defer target.Endpoint.Done()
-	}
+	var reply *exchange.Reply
+	target, reply = e.o.Handler.Begin(r.Context(), x)
 	switch {
 	case reply != nil:
 		cw.reply(reply)
@@ -59,6 +61,26 @@ func (e *Engine) serve(w http.ResponseWriter, r *http.Request) {
 	default:
 		e.forward(cw, r, target)
 	}
+}
+
+// outcome is what the finished exchange says of its upstream.
+func outcome(x *exchange.Exchange) exchange.Outcome {
+	rec := &x.Record
+	o := exchange.Outcome{FirstByte: rec.FirstByte, Duration: time.Since(rec.Start), Status: int(rec.Code), GRPC: rec.GRPCStatus}
+	switch rec.Flags {
+	case "":
+	case vocab.FlagUpstreamConnect:
+		o.Failure = exchange.ConnectFailure
+	case vocab.FlagUpstreamTermination:
+		o.Failure = exchange.Reset
+	case vocab.FlagUpstreamTimeout:
+		o.Failure = exchange.Timeout
+	case vocab.FlagUpstreamProtocol:
+		o.Failure = exchange.ProtocolFailure
+	default:
+		o.Failure = exchange.Local
+	}
+	return o
 }
 
 func (e *Engine) newExchange(r *http.Request) *exchange.Exchange {
