@@ -9,9 +9,9 @@ import (
 // a second besides, so that a quiet service can retry at all. Without it a
 // service that fails would get three times its load. The zero value is ready.
 type budget struct {
-	requests [budgetSeconds]second
+	requests [budgetSeconds]tally
 	mu       sync.Mutex // one retry is decided at a time
-	retries  [budgetSeconds]second
+	retries  [budgetSeconds]tally
 }
 
 const (
@@ -20,11 +20,11 @@ const (
 	budgetFloor   = 10
 )
 
-// second counts events of one second: its number in the upper half of a word,
+// tally counts events of one second: its number in the upper half of a word,
 // the count in the lower.
-type second struct{ word atomic.Uint64 }
+type tally struct{ word atomic.Uint64 }
 
-func (s *second) add(now uint32) {
+func (s *tally) add(now uint32) {
 	for {
 		word := s.word.Load()
 		next := word + 1
@@ -59,7 +59,7 @@ func (b *budget) retry(now int64) bool {
 }
 
 // sum is the events of the last seconds, the running one with them.
-func sum(seconds *[budgetSeconds]second, now uint32) uint64 {
+func sum(seconds *[budgetSeconds]tally, now uint32) uint64 {
 	var total uint64
 	for i := range seconds {
 		word := seconds[i].word.Load()
