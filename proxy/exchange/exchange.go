@@ -58,6 +58,14 @@ type Exchange struct {
 	Scheme string
 	// Downstream is the caller's address, host:port.
 	Downstream string
+	// DownstreamLocal and UpstreamLocal are this sidecar's own ends of the two
+	// connections, host:port; empty if the engine does not tell.
+	DownstreamLocal string
+	UpstreamLocal   string
+	// ServerName is what the downstream asked for by SNI.
+	ServerName string
+	// TransportFailure says why no connection to the upstream came about.
+	TransportFailure string
 
 	// Meshed: the other end of the downstream connection is a sidecar.
 	Meshed             bool
