@@ -74,6 +74,10 @@ type Exchange struct {
 	DestinationService string // fully qualified
 	Security           string // none, mutual_tls, unknown
 
+	// Scratch holds the texts that Begin writes into the heads: views into it
+	// need no allocation and end with the exchange.
+	Scratch [192]byte
+
 	// ResponseHeaders are added to the answer, whoever gives it.
 	ResponseHeaders []Field
 }
