@@ -142,7 +142,7 @@ func (p *pipeline) toEndpoint(x *exchange.Exchange, service *cluster.Cluster) (e
 		return engine.Target{}, unavailable(x, service, err)
 	}
 	if setCookie != "" {
-		x.ResponseHeaders = append(x.ResponseHeaders, exchange.Field{Name: "set-cookie", Value: setCookie})
+		x.ResponseHeaders = append(x.ResponseHeaders, exchange.Field{Name: setCookieHeader, Value: setCookie})
 	}
 	x.Destination = endpoint.Peer
 	x.Request.Set(vocab.HeaderPeer, p.selfHeader)
@@ -204,6 +204,11 @@ func (p *pipeline) Respond(x *exchange.Exchange) {
 		h.Set(vocab.HeaderRequestID, propagation.RequestID(x))
 	}
 	for _, f := range x.ResponseHeaders {
+		// A head cannot hold two of a name as yet, and the application's cookie
+		// matters more than ours: ours comes with an answer that has none.
+		if f.Name == setCookieHeader && h.Get(f.Name) != "" {
+			continue
+		}
 		h.Set(f.Name, f.Value)
 	}
 }
@@ -223,6 +228,9 @@ func (p *pipeline) learn(x *exchange.Exchange, peer, verdict string) {
 		}
 	}
 }
+
+// setCookieHeader carries the cookie that keeps a caller with its endpoint.
+const setCookieHeader = "set-cookie"
 
 // passthrough is Envoy's name for what no service of the mesh serves.
 const passthrough = "PassthroughCluster"

@@ -109,6 +109,25 @@ func TestLeastRequestAvoidsTheSlow(t *testing.T) {
 	}
 }
 
+func TestLeastRequestIsEvenAmongTheFast(t *testing.T) {
+	r := newRig(t, Settings{}, 2)
+	got := map[string]int{}
+	for range 10_000 {
+		e := r.pick(Key{})
+		got[e.Address]++
+		o := fine
+		o.FirstByte = 200 * time.Microsecond
+		if e.Address == "10.0.0.1:80" {
+			o.FirstByte = 700 * time.Microsecond
+		}
+		e.Done(o)
+		r.pass(time.Millisecond)
+	}
+	if n := got["10.0.0.1:80"]; n < 4_500 || n > 5_500 {
+		t.Errorf("picks %v, want halves", got)
+	}
+}
+
 func TestLeastRequestAvoidsTheBusy(t *testing.T) {
 	for _, b := range []Balancer{LeastRequest, LeastInFlight} {
 		r := newRig(t, Settings{Balancer: b}, 2)

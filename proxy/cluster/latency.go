@@ -30,6 +30,10 @@ const (
 	// unmeasured is the latency in ms of an endpoint with requests under way
 	// and no answer yet: a newcomer gets one at a time.
 	unmeasured = 1000
+	// least is the latency in ms below which endpoints count as equally fast:
+	// what differs there is who was woken first, and a caller with few requests
+	// would send them all to one endpoint.
+	least = 1
 	// failed is the least latency in ms after a failure, which often comes
 	// faster than any answer and must not attract more.
 	failed = 10
@@ -81,13 +85,13 @@ func isError(o exchange.Outcome) bool {
 	return o.Failure != exchange.Success || o.Status >= 500
 }
 
-// load is average × (requests in flight + 1).
+// load is average × (requests in flight + 1), the average being 1 ms at least.
 func (l *latency) load(inFlight float64, now int64) float64 {
 	average := l.value(now)
 	if average == 0 {
 		return unmeasured * inFlight
 	}
-	return average * (inFlight + 1)
+	return max(average, least) * (inFlight + 1)
 }
 
 // value is the average in ms as decayed by now.
