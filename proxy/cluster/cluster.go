@@ -7,9 +7,11 @@
 package cluster
 
 import (
+	"cmp"
 	"errors"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,7 +43,8 @@ type Host struct {
 type Key struct {
 	Hash    uint64
 	HasHash bool
-	// Attempt counts from 0. Tried is the endpoint of the attempt before, which
+	// Attempt counts from 0: all of a request's attempts have one key but for
+	// this and Tried, which is the endpoint of the attempt before, which
 	// is avoided if there is another.
 	Attempt int
 	Tried   *Endpoint
@@ -159,6 +162,8 @@ func (c *Cluster) SetEndpoints(hosts []Host) {
 		}
 		all = append(all, c.member(h, state))
 	}
+	// In one order in every sidecar, or their hash tables would differ.
+	slices.SortFunc(all, func(a, b member) int { return cmp.Compare(a.first.Address, b.first.Address) })
 	c.seeded = c.seeded || len(all) > 0
 	c.rebuild(all)
 }

@@ -3,6 +3,7 @@ package cluster
 import (
 	"fmt"
 	"math"
+	"slices"
 	"testing"
 
 	"github.com/telemesh/telemesh/proxy/exchange"
@@ -129,6 +130,24 @@ func TestRemovalMovesOnlyTheKeysOfTheRemoved(t *testing.T) {
 	}
 	if lost < n*9/100 || lost > n*11/100 {
 		t.Errorf("maglev: the removed host had %d of %d keys, want a tenth", lost, n)
+	}
+}
+
+func TestTheOrderOfDiscoveryDoesNotMatter(t *testing.T) {
+	for _, b := range []Balancer{RingHash, Maglev} {
+		one, other := New("a", "b", "c", Settings{Balancer: b}), New("a", "b", "c", Settings{Balancer: b})
+		hosts := someHosts(7)
+		one.SetEndpoints(hosts)
+		slices.Reverse(hosts)
+		other.SetEndpoints(hosts)
+		for i := range 1000 {
+			k := Key{Hash: uint64(i) * 0x9e3779b97f4a7c15, HasHash: true}
+			x, errX := one.Pick(k)
+			y, errY := other.Pick(k)
+			if errX != nil || errY != nil || x.Address != y.Address {
+				t.Fatalf("%s: hash %d goes to %s and %s", b, k.Hash, x.Address, y.Address)
+			}
+		}
 	}
 }
 

@@ -1,7 +1,6 @@
 package exchange
 
 import (
-	"math"
 	"sync/atomic"
 	"time"
 )
@@ -18,16 +17,22 @@ type Gate struct {
 // Enter takes a place, or counts an overflow and reports false. Whoever got a
 // place must Leave.
 func (g *Gate) Enter() bool {
-	limit := g.Limit
-	if limit == 0 {
-		limit = math.MaxInt64
+	if g.Limit == 0 {
+		g.used.Add(1)
+		return true
 	}
-	if g.used.Add(1) > limit {
-		g.used.Add(-1)
-		g.full.Add(1)
-		return false
+	// Not by adding first: whoever is refused would for a moment hold a place
+	// that another could have had.
+	for {
+		used := g.used.Load()
+		if used >= g.Limit {
+			g.full.Add(1)
+			return false
+		}
+		if g.used.CompareAndSwap(used, used+1) {
+			return true
+		}
 	}
-	return true
 }
 
 // Leave gives a place back.
