@@ -109,6 +109,26 @@ func TestLeastRequestAvoidsTheSlow(t *testing.T) {
 	}
 }
 
+func TestAnEndpointRecoversFromManyFailures(t *testing.T) {
+	r := newRig(t, Settings{}, 2)
+	for range 10_000 {
+		r.outcome(addrOne, 1, exchange.Outcome{Status: 500, FirstByte: time.Millisecond})
+	}
+	if got := r.Status().Endpoints[0].LatencyMS; got != worst {
+		t.Errorf("latency %v ms, want %v", got, worst)
+	}
+	fast := exchange.Outcome{Status: 200, FirstByte: 200 * time.Microsecond}
+	for range 120 {
+		r.outcome(addrOne, 1, fast)
+		r.outcome(addrTwo, 1, fast)
+		r.pass(time.Second)
+	}
+	s := r.current.Load()
+	if bad, good := r.load(s, 0, r.now.Load()), r.load(s, 1, r.now.Load()); bad != good {
+		t.Errorf("two minutes later their loads are %v and %v, want equal", bad, good)
+	}
+}
+
 func TestLeastRequestIsEvenAmongTheFast(t *testing.T) {
 	r := newRig(t, Settings{}, 2)
 	got := map[string]int{}

@@ -37,6 +37,9 @@ const (
 	// failed is the least latency in ms after a failure, which often comes
 	// faster than any answer and must not attract more.
 	failed = 10
+	// worst is the latency in ms that doubling ends at. It decays below a
+	// millisecond within two minutes.
+	worst = 10_000
 )
 
 func unpack(word uint64) (ms float64, tick uint32) {
@@ -65,8 +68,7 @@ func (l *latency) observe(o exchange.Outcome, now int64) {
 		average, last := unpack(word)
 		switch {
 		case isError(o):
-			ms = max(ms, 2*average, failed)
-			average = ms
+			average = min(max(ms, 2*average, failed), max(ms, average, worst))
 		case ms >= average:
 			average = ms
 		case int32(tick-last) <= 0: // or another goroutine is ahead

@@ -63,6 +63,22 @@ func (c *Cluster) AllowRetry(o exchange.Outcome, attempt int) bool {
 // AbandonRetry gives back what AllowRetry took when no attempt follows.
 func (c *Cluster) AbandonRetry() { c.retries.Leave() }
 
+// Retry lends an endpoint to another attempt after the attempt at e, which k had
+// picked, failed with o. It reports false to give up. Done of e is still to be
+// called, before or after.
+func (e *Endpoint) Retry(o exchange.Outcome, k Key) (*Endpoint, bool) {
+	k.Attempt, k.Tried = k.Attempt+1, e
+	if !e.cluster.AllowRetry(o, k.Attempt) {
+		return nil, false
+	}
+	next, err := e.cluster.Pick(k)
+	if err != nil {
+		e.cluster.AbandonRetry()
+		return nil, false
+	}
+	return next, true
+}
+
 // conditions are all that hold for an outcome.
 func conditions(o exchange.Outcome) Condition {
 	var on Condition

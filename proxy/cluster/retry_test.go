@@ -64,6 +64,35 @@ func TestMaxRetries(t *testing.T) {
 	}
 }
 
+func TestRetryPicksAnotherOrGivesUp(t *testing.T) {
+	r := newRig(t, Settings{}, 3)
+	refused := exchange.Outcome{Failure: exchange.ConnectFailure}
+	k := Key{}
+	e := r.pick(k)
+	for attempt := range 2 {
+		next, ok := e.Retry(refused, k)
+		if !ok || next.Address == e.Address {
+			t.Fatalf("retry %d: %v, %v", attempt+1, next, ok)
+		}
+		e.Done(refused)
+		e, k.Attempt = next, k.Attempt+1
+	}
+	if _, ok := e.Retry(refused, k); ok {
+		t.Error("a third retry")
+	}
+	e.Done(fine)
+
+	r = newRig(t, Settings{Pool: Pool{MaxRequests: 1}}, 3)
+	e = r.pick(Key{})
+	if _, ok := e.Retry(refused, Key{}); ok {
+		t.Error("a retry beyond the limit of requests")
+	}
+	e.Done(refused)
+	if r.retries.Used() != 0 || r.requests.Used() != 0 {
+		t.Errorf("%d retries and %d requests are held", r.retries.Used(), r.requests.Used())
+	}
+}
+
 func TestBudgetHasAFloorAndAShare(t *testing.T) {
 	var b budget
 	second := int64(time.Second)
