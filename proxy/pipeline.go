@@ -9,7 +9,6 @@ import (
 	"github.com/telemesh/telemesh/internal/vocab"
 	"github.com/telemesh/telemesh/policy-check/check"
 	"github.com/telemesh/telemesh/proxy/cluster"
-	"github.com/telemesh/telemesh/proxy/engine"
 	"github.com/telemesh/telemesh/proxy/exchange"
 	"github.com/telemesh/telemesh/proxy/identity"
 	"github.com/telemesh/telemesh/proxy/propagation"
@@ -20,15 +19,20 @@ import (
 // checker decides locally on one request.
 type checker interface {
 	Check(ctx context.Context, side check.Side, a *check.Attributes) check.Decision
+	// Waits reports whether Check may wait for the hub.
+	Waits() bool
+	// Rules reports whether there is anything to check on a side.
+	Rules(side check.Side) bool
 }
 
 // pipeline is the way of a request through the sidecar, in the order in which
 // the code is read: identify peer, request ID and trace context, local policy,
 // route, pick endpoint, (the engine forwards), observe.
 type pipeline struct {
-	self       identity.Peer
+	self       *identity.Peer
 	selfHeader string
 	selfHost   string // fully qualified service of the workload
+	selfRoute  string
 	appAddress string
 	peers      *identity.Cache
 	routes     *route.Table
@@ -38,12 +42,12 @@ type pipeline struct {
 	appUnreachable func(detail string)
 }
 
-// Begin implements engine.Handler.
-func (p *pipeline) Begin(ctx context.Context, x *exchange.Exchange) (engine.Target, *exchange.Reply) {
+// Begin implements exchange.Handler.
+func (p *pipeline) Begin(ctx context.Context, x *exchange.Exchange) (exchange.Target, *exchange.Reply) {
 	service := p.identify(x)
 	propagation.Stamp(x)
 	if reply := p.check(ctx, x); reply != nil {
-		return engine.Target{}, reply
+		return exchange.Target{}, reply
 	}
 	if x.Direction == exchange.Inbound {
 		return p.toApplication(x)
@@ -51,17 +55,27 @@ func (p *pipeline) Begin(ctx context.Context, x *exchange.Exchange) (engine.Targ
 	return p.toEndpoint(x, service)
 }
 
+// Waits implements exchange.Handler.
+func (p *pipeline) Waits() bool { return p.policy.Waits() }
+
+// Retry implements exchange.Handler.
+func (p *pipeline) Retry(*exchange.Exchange, exchange.Outcome) (exchange.Target, bool) {
+	return exchange.Target{}, false
+}
+
 // identify names both ends. The peer header is taken off in both directions:
 // it is the mesh's, and an application's claim counts for nothing.
-func (p *pipeline) identify(x *exchange.Exchange) *cluster.Cluster {
+func (p *pipeline) identify(x *exchange.Exchange) *route.Service {
 	header := x.Request.Get(vocab.HeaderPeer)
 	x.Request.Del(vocab.HeaderPeer)
 	if x.Direction == exchange.Inbound {
 		x.Destination, x.DestinationService = p.self, p.selfHost
-		x.Record.Route = "inbound|" + p.self.Service
-		if x.Source, x.Meshed = p.peers.Parse(header); !x.Meshed {
-			x.Source = identity.Unknown()
+		x.Record.Route = p.selfRoute
+		if x.Source = p.peers.Parse(header); x.Source == nil {
+			x.Source = &unknown
+			return nil
 		}
+		x.Meshed = true
 		return nil
 	}
 	x.Source, x.Security = p.self, vocab.Unknown
@@ -69,14 +83,14 @@ func (p *pipeline) identify(x *exchange.Exchange) *cluster.Cluster {
 	if !ok {
 		// One node for everything outside: a host name that a caller chose
 		// must not become a label.
-		x.Destination = identity.Peer{Service: passthrough, Workload: vocab.Unknown, Namespace: vocab.Unknown, Cluster: vocab.Unknown}
+		x.Destination = &outside
 		x.DestinationService = passthrough
 		x.Record.Route = passthrough
 		return nil
 	}
-	x.Destination = identity.Peer{Service: service.Name, Namespace: service.Namespace, Cluster: p.self.Cluster, Workload: vocab.Unknown}
+	x.Destination = service.Peer
 	x.DestinationService = service.Host
-	x.Record.Route = "outbound|" + service.Host
+	x.Record.Route = service.Route
 	return service
 }
 
@@ -85,6 +99,9 @@ func (p *pipeline) check(ctx context.Context, x *exchange.Exchange) *exchange.Re
 	side := check.Inbound
 	if x.Direction == exchange.Outbound {
 		side = check.Outbound
+	}
+	if !p.policy.Rules(side) {
+		return nil
 	}
 	d := p.policy.Check(ctx, side, &check.Attributes{
 		Method: x.Record.Method, Path: x.Record.Path, Host: x.Record.Host, Scheme: x.Scheme, Protocol: x.Record.HTTPVersion,
@@ -112,16 +129,16 @@ func (p *pipeline) check(ctx context.Context, x *exchange.Exchange) *exchange.Re
 	return &exchange.Reply{Status: d.Status, ContentType: d.ContentType, Body: d.Body}
 }
 
-func policyPeer(p identity.Peer) check.Peer {
+func policyPeer(p *identity.Peer) check.Peer {
 	return check.Peer{Cluster: p.Cluster, Namespace: p.Namespace, Workload: p.Workload, Service: p.Service, Version: p.Version, Principal: p.Principal}
 }
 
-func (p *pipeline) toApplication(x *exchange.Exchange) (engine.Target, *exchange.Reply) {
+func (p *pipeline) toApplication(x *exchange.Exchange) (exchange.Target, *exchange.Reply) {
 	if p.appAddress == "" {
 		x.Fail(vocab.FlagNoRoute, "route_not_found")
-		return engine.Target{}, &exchange.Reply{Status: http404, ContentType: "text/plain", Body: "this workload serves nothing: its sidecar was started without --app-address\n"}
+		return exchange.Target{}, &exchange.Reply{Status: http404, ContentType: "text/plain", Body: "this workload serves nothing: its sidecar was started without --app-address\n"}
 	}
-	return engine.Target{Address: p.appAddress}, nil
+	return exchange.Target{Address: p.appAddress}, nil
 }
 
 // Statuses of the sidecar's own answers.
@@ -132,25 +149,27 @@ const (
 
 // toEndpoint picks an endpoint of the mesh, or passes a request for another
 // host through if its URL or its Host named a full address.
-func (p *pipeline) toEndpoint(x *exchange.Exchange, service *cluster.Cluster) (engine.Target, *exchange.Reply) {
+func (p *pipeline) toEndpoint(x *exchange.Exchange, service *route.Service) (exchange.Target, *exchange.Reply) {
 	if service == nil {
 		return p.passThrough(x)
 	}
 	key, setCookie := service.Key(x, x.Record.Path)
 	endpoint, err := service.Pick(key)
 	if err != nil {
-		return engine.Target{}, unavailable(x, service, err)
+		return exchange.Target{}, unavailable(x, service, err)
 	}
 	if setCookie != "" {
 		x.ResponseHeaders = append(x.ResponseHeaders, exchange.Field{Name: setCookieHeader, Value: setCookie})
 	}
 	x.Destination = endpoint.Peer
 	x.Request.Set(vocab.HeaderPeer, p.selfHeader)
-	return engine.Target{Address: endpoint.Address, Endpoint: endpoint}, nil
+	return exchange.Target{
+		Address: endpoint.Address, Endpoint: endpoint, Timeouts: service.Timeouts(), Limits: service.Limits(),
+	}, nil
 }
 
 // unavailable answers a request that no endpoint can have.
-func unavailable(x *exchange.Exchange, service *cluster.Cluster, err error) *exchange.Reply {
+func unavailable(x *exchange.Exchange, service *route.Service, err error) *exchange.Reply {
 	reply := &exchange.Reply{Status: http503, ContentType: "text/plain"}
 	if errors.Is(err, cluster.ErrOverflow) {
 		x.Fail(vocab.FlagUpstreamOverflow, "upstream_reset_before_response_started{overflow}")
@@ -167,7 +186,7 @@ func unavailable(x *exchange.Exchange, service *cluster.Cluster, err error) *exc
 	return reply
 }
 
-func (p *pipeline) passThrough(x *exchange.Exchange) (engine.Target, *exchange.Reply) {
+func (p *pipeline) passThrough(x *exchange.Exchange) (exchange.Target, *exchange.Reply) {
 	host, port, err := net.SplitHostPort(x.Record.Host)
 	if err != nil {
 		host, port = strings.Trim(x.Record.Host, "[]"), "80"
@@ -176,15 +195,15 @@ func (p *pipeline) passThrough(x *exchange.Exchange) (engine.Target, *exchange.R
 	// host of the search domain: say so instead of waiting for DNS.
 	if host == "" || net.ParseIP(host) == nil && !strings.Contains(host, ".") && host != "localhost" {
 		x.Fail(vocab.FlagNoRoute, "route_not_found")
-		return engine.Target{}, &exchange.Reply{
+		return exchange.Target{}, &exchange.Reply{
 			Status: http404, ContentType: "text/plain",
 			Body: "no service " + host + " in the mesh; meshctl status lists the services\n",
 		}
 	}
-	return engine.Target{Address: net.JoinHostPort(host, port)}, nil
+	return exchange.Target{Address: net.JoinHostPort(host, port)}, nil
 }
 
-// Respond implements engine.Handler: the mesh's own headers of an answer. Two
+// Respond implements exchange.Handler: the mesh's own headers of an answer. Two
 // sidecars tell each other who answered and what policy said; an application on
 // either end never sees it, and what one claims is taken off.
 func (p *pipeline) Respond(x *exchange.Exchange) {
@@ -215,8 +234,8 @@ func (p *pipeline) Respond(x *exchange.Exchange) {
 
 // learn takes over what the callee's sidecar said of itself and of its policy.
 func (p *pipeline) learn(x *exchange.Exchange, peer, verdict string) {
-	known, ok := p.peers.Parse(peer)
-	if !ok || x.DestinationService == passthrough {
+	known := p.peers.Parse(peer)
+	if known == nil || x.DestinationService == passthrough {
 		return // outside the mesh: its headers mean nothing here
 	}
 	x.Destination = known
@@ -224,7 +243,7 @@ func (p *pipeline) learn(x *exchange.Exchange, peer, verdict string) {
 	switch said {
 	case vocab.VerdictDenied, vocab.VerdictThrottled, vocab.VerdictShadowDenied, vocab.VerdictShadowThrottled:
 		if x.Record.Verdict == vocab.VerdictOK {
-			x.Record.Verdict, x.Record.Rule = said, report.BytesLimit(rule, maxRule)
+			x.Record.Verdict, x.Record.Rule = strings.Clone(said), strings.Clone(report.BytesLimit(rule, maxRule))
 		}
 	}
 }
@@ -235,10 +254,16 @@ const setCookieHeader = "set-cookie"
 // passthrough is Envoy's name for what no service of the mesh serves.
 const passthrough = "PassthroughCluster"
 
+// The ends of edges that the mesh does not know.
+var (
+	unknown = identity.Unknown()
+	outside = identity.Peer{Service: passthrough, Workload: vocab.Unknown, Namespace: vocab.Unknown, Cluster: vocab.Unknown}
+)
+
 // maxRule bounds a rule's name from another sidecar.
 const maxRule = 256
 
-// End implements engine.Handler.
+// End implements exchange.Handler.
 func (p *pipeline) End(x *exchange.Exchange) {
 	if x.Direction == exchange.Inbound && x.Record.Flags == vocab.FlagUpstreamConnect {
 		p.appUnreachable("connection to " + x.Record.Upstream + " refused")

@@ -16,6 +16,9 @@ import (
 
 type fakePolicy check.Decision
 
+func (f fakePolicy) Waits() bool           { return false }
+func (f fakePolicy) Rules(check.Side) bool { return true }
+
 func (f fakePolicy) Check(context.Context, check.Side, *check.Attributes) check.Decision {
 	return check.Decision(f)
 }
@@ -26,7 +29,7 @@ var (
 )
 
 func newPipeline(d check.Decision, services ...*discoveryv1.Service) *pipeline {
-	p := &pipeline{self: self, selfHeader: self.Header(), appAddress: "127.0.0.1:1", peers: &identity.Cache{}, routes: route.NewTable("default", nil), policy: fakePolicy(d)}
+	p := &pipeline{self: &self, selfHeader: self.Header(), appAddress: "127.0.0.1:1", peers: &identity.Cache{}, routes: route.NewTable("default", "local", nil), policy: fakePolicy(d)}
 	p.routes.Set(services)
 	return p
 }

@@ -151,7 +151,7 @@ func (p *Proxy) build() error {
 	if err != nil {
 		return err
 	}
-	p.routes = route.NewTable(c.Namespace, settings)
+	p.routes = route.NewTable(c.Namespace, c.Cluster, settings)
 	p.leases = lease.NewClient(lease.ClientOptions{Sidecar: c.Instance, Epoch: p.epoch, Logger: p.log})
 	p.checker = check.New(check.Options{Namespace: c.Namespace, Service: c.Service, Leases: p.leases, Logger: p.log})
 	p.policyVersions.Store(&map[string]string{})
@@ -189,7 +189,7 @@ func trafficPolicies(file string) (map[string]cluster.Settings, error) {
 
 func (p *Proxy) engines() {
 	way := &pipeline{
-		self: p.self, selfHeader: p.self.Header(), selfHost: p.config.Service + "." + p.config.Namespace + ".svc.cluster.local",
+		self: &p.self, selfHeader: p.self.Header(), selfRoute: "inbound|" + p.self.Service, selfHost: p.config.Service + "." + p.config.Namespace + ".svc.cluster.local",
 		appAddress: p.config.AppAddress, peers: &identity.Cache{}, routes: p.routes, policy: p.checker, store: p.store,
 		appUnreachable: func(detail string) { p.setAppHealth(false, detail) },
 	}

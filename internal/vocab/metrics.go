@@ -168,6 +168,7 @@ const (
 	FlagRateLimited           = "RL"
 	FlagDownstreamProtocol    = "DPE"
 	FlagUpstreamProtocol      = "UPE"
+	FlagStreamIdle            = "SI"
 )
 
 // Headers of the mesh.

@@ -147,6 +147,20 @@ func (c *Checker) Apply(ps []*policy.TrafficPolicy) error {
 	return nil
 }
 
+// Waits reports whether Check may wait: whether there is a limit.
+func (c *Checker) Waits() bool {
+	for _, r := range c.current.Load() {
+		if r != nil && len(r.limits) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// Rules reports whether there is anything to check on a side; without, Check
+// admits.
+func (c *Checker) Rules(side Side) bool { return c.current.Load()[side] != nil }
+
 // Check decides one request. It waits at most for credits, as each limit's
 // holdTimeout allows. a is not kept.
 func (c *Checker) Check(ctx context.Context, side Side, a *Attributes) Decision {

@@ -2,6 +2,7 @@ package lease
 
 import (
 	"hash/maphash"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -80,6 +81,7 @@ func (l *pockets) pocket(key string) *pocket {
 		}
 		return nil
 	}
+	key = strings.Clone(key) // it may be a view into a request
 	p := &pocket{pockets: l, key: key, lastUsed: l.client.now()}
 	s.keys[key] = p
 	l.count.Add(1)

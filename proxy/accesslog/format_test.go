@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/telemesh/telemesh/proxy/exchange"
+	"github.com/telemesh/telemesh/proxy/identity"
 )
 
 type fakeHeader map[string]string
@@ -100,7 +101,7 @@ func TestOperators(t *testing.T) {
 	grpc := answered()
 	grpc.Record.GRPCStatus = 15
 	x := answered()
-	x.Source.Principal = "spiffe://a/ns/b/sa/c"
+	x.Source = &identity.Peer{Principal: "spiffe://a/ns/b/sa/c"}
 	x.Response.Set("x-envoy-upstream-service-time", "77")
 	for _, tc := range []struct {
 		format string

@@ -10,6 +10,7 @@ import (
 
 	"github.com/telemesh/telemesh/internal/ids"
 	"github.com/telemesh/telemesh/proxy/exchange"
+	"github.com/telemesh/telemesh/proxy/identity"
 )
 
 // operator is a compiled command operator. Exactly one field is set.
@@ -94,9 +95,9 @@ var texts = map[string]func(*exchange.Exchange) string{
 	"DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT": func(x *exchange.Exchange) string {
 		return withoutPort(x.Downstream)
 	},
-	"REQUESTED_SERVER_NAME":   func(x *exchange.Exchange) string { return x.ServerName },
-	"DOWNSTREAM_PEER_URI_SAN": func(x *exchange.Exchange) string { return x.Source.Principal },
-	"UPSTREAM_PEER_URI_SAN":   func(x *exchange.Exchange) string { return x.Destination.Principal },
+	"REQUESTED_SERVER_NAME":   serverName,
+	"DOWNSTREAM_PEER_URI_SAN": func(x *exchange.Exchange) string { return principal(x.Source) },
+	"UPSTREAM_PEER_URI_SAN":   func(x *exchange.Exchange) string { return principal(x.Destination) },
 }
 
 var numbers = map[string]func(*exchange.Exchange) int64{
@@ -129,6 +130,21 @@ func details(x *exchange.Exchange) string {
 		return "via_upstream"
 	}
 	return x.Record.Detail
+}
+
+// serverName is what the downstream asked for by SNI.
+func serverName(x *exchange.Exchange) string {
+	if x.TLS == nil {
+		return ""
+	}
+	return x.TLS.ServerName
+}
+
+func principal(p *identity.Peer) string {
+	if p == nil {
+		return ""
+	}
+	return p.Principal
 }
 
 func withoutPort(address string) string {

@@ -54,7 +54,8 @@ type Key struct {
 // Pick lends it out, and Done must be called once for each time that it did.
 type Endpoint struct {
 	Address string
-	Peer    identity.Peer
+	// Peer stays the same pointer as long as what it says does.
+	Peer    *identity.Peer
 	host    *host
 	cluster *Cluster
 	retry   bool
@@ -172,7 +173,10 @@ func (c *Cluster) SetEndpoints(hosts []Host) {
 func (c *Cluster) Empty() bool { return len(c.current.Load().all) == 0 }
 
 func (c *Cluster) member(h Host, state *host) member {
-	first := &Endpoint{Address: h.Address, Peer: h.Peer, host: state, cluster: c}
+	if state.peer == nil || *state.peer != h.Peer {
+		state.peer = &h.Peer
+	}
+	first := &Endpoint{Address: h.Address, Peer: state.peer, host: state, cluster: c}
 	again := *first
 	again.retry = true
 	return member{first: first, again: &again, host: state, healthy: h.Healthy, weight: max(h.Weight, 1)}

@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 
 	"github.com/telemesh/telemesh/proxy/exchange"
+	"github.com/telemesh/telemesh/proxy/identity"
 )
 
 // host is what is known of an endpoint while its address stays.
@@ -16,6 +17,7 @@ type host struct {
 	server, gateway, local atomic.Int32
 
 	// Guarded by the cluster's mu.
+	peer      *identity.Peer
 	ejected   bool
 	ejectedAt int64
 	inARow    int // ejections, less one for each sweep that found it healthy

@@ -1,6 +1,6 @@
-// Package engine speaks HTTP for the sidecar. This first engine stands on
-// net/http; nothing outside the package sees a type of it, so that the engine
-// can be replaced (docs/adr/003-first-http-engine.md).
+// Package engine accepts the connections of one listener and gives each to the
+// package that speaks its protocol: http1 of the mesh's own, and for HTTP/2
+// net/http for now (docs/adr/003-first-http-engine.md).
 package engine
 
 import (
@@ -11,38 +11,18 @@ import (
 	"net"
 	"net/http"
 	"sync"
-	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/telemesh/telemesh/proxy/exchange"
+	"github.com/telemesh/telemesh/proxy/http1"
+	"github.com/telemesh/telemesh/proxy/netio"
 )
-
-// Target is where a request goes next.
-type Target struct {
-	Address string // host:port
-	// Endpoint is told how the request went; nil outside the mesh.
-	Endpoint exchange.Endpoint
-}
-
-// Handler decides on requests and observes them. Each exchange sees Begin,
-// then Respond when there is an answer, then End exactly once.
-type Handler interface {
-	// Begin decides: either a target to forward to or a reply to give.
-	Begin(ctx context.Context, x *exchange.Exchange) (Target, *exchange.Reply)
-	// Respond sees the answer's head (the upstream's or the sidecar's own)
-	// before it goes downstream.
-	Respond(x *exchange.Exchange)
-	// End sees the finished exchange.
-	End(x *exchange.Exchange)
-}
 
 // Options of an engine.
 type Options struct {
 	Direction exchange.Direction
 	Listener  net.Listener
-	Handler   Handler
+	Handler   exchange.Handler
 	// UpstreamIdle is how long an unused upstream connection is kept: below
 	// the upstream's own limit, or it closes under a request.
 	UpstreamIdle   time.Duration
@@ -56,68 +36,59 @@ type Options struct {
 
 // Engine serves one listener.
 type Engine struct {
-	o         Options
-	server    *http.Server    // HTTP/1
-	server2   *http.Server    // HTTP/2 with prior knowledge
-	transport *http.Transport // HTTP/1.1 upstream
-	h2c       *http.Transport // HTTP/2 without TLS upstream
-	gauges    gauges
-	serving   sync.WaitGroup // exchanges, upgraded and tunnelled ones too
-}
-
-// gauges are how full the engine is.
-type gauges struct {
-	inFlight, open, active, pending atomic.Int64
+	o       Options
+	http1   *http1.Server
+	server2 *http.Server // HTTP/2 with prior knowledge
+	conns2  *handover
+	h2c     *http.Transport
+	gauges  exchange.Gauges
+	serving sync.WaitGroup // connections, and exchanges of HTTP/2
 }
 
 // New returns an engine that owns the listener once Run is called.
 func New(o Options) *Engine {
 	e := &Engine{o: o}
-	e.transport = e.newTransport(false)
-	e.h2c = e.newTransport(true)
-	e.server, e.server2 = e.newServer(false), e.newServer(true)
+	e.conns2 = newHandover(o.Listener.Addr())
+	e.http1 = http1.NewServer(http1.Options{
+		Direction: o.Direction, Handler: o.Handler, Gauges: &e.gauges, Dial: e.dial,
+		UpstreamIdle: o.UpstreamIdle, MaxHeaderBytes: o.MaxHeaderBytes,
+		HTTP2:         func(_ context.Context, c *netio.Conn, _ http1.ConnFacts) { e.conns2.give(c) },
+		ProtocolError: o.ProtocolError, Logger: o.Logger,
+	})
+	e.h2c = e.newTransport()
+	protocols := new(http.Protocols)
+	protocols.SetUnencryptedHTTP2(true)
+	e.server2 = &http.Server{
+		Handler: http.HandlerFunc(e.serve), Protocols: protocols, DisableGeneralOptionsHandler: true,
+		ReadHeaderTimeout: 30 * time.Second, IdleTimeout: 65 * time.Second, MaxHeaderBytes: o.MaxHeaderBytes,
+		ErrorLog: slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug),
+	}
 	return e
 }
 
-func (e *Engine) newServer(http2 bool) *http.Server {
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(!http2)
-	protocols.SetUnencryptedHTTP2(http2)
-	return &http.Server{
-		Handler:   http.HandlerFunc(e.serve),
-		Protocols: protocols,
-		// "OPTIONS *" is for the application.
-		DisableGeneralOptionsHandler: true,
-		ReadHeaderTimeout:            30 * time.Second,
-		IdleTimeout:                  65 * time.Second,
-		MaxHeaderBytes:               e.o.MaxHeaderBytes,
-		ErrorLog:                     slog.NewLogLogger(e.o.Logger.Handler(), slog.LevelDebug),
+// dial opens an upstream connection.
+func (e *Engine) dial(ctx context.Context, t exchange.Target) (net.Conn, error) {
+	timeout := e.o.ConnectTimeout
+	if t.Timeouts.Connect > 0 {
+		timeout = t.Timeouts.Connect
 	}
+	dialer := net.Dialer{Timeout: timeout, KeepAlive: 30 * time.Second}
+	return dialer.DialContext(ctx, "tcp", t.Address)
 }
 
-func (e *Engine) newTransport(http2 bool) *http.Transport {
-	dialer := &net.Dialer{Timeout: e.o.ConnectTimeout, KeepAlive: 30 * time.Second}
+func (e *Engine) newTransport() *http.Transport {
 	protocols := new(http.Protocols)
-	protocols.SetHTTP1(!http2)
-	protocols.SetUnencryptedHTTP2(http2)
+	protocols.SetUnencryptedHTTP2(true)
 	return &http.Transport{
 		Protocols: protocols,
-		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			e.gauges.pending.Add(1)
-			defer e.gauges.pending.Add(-1)
-			c, err := dialer.DialContext(ctx, network, address)
+		DialContext: func(ctx context.Context, _, address string) (net.Conn, error) {
+			c, err := e.dial(ctx, exchange.Target{Address: address})
 			if err != nil {
 				return nil, &dialError{err}
 			}
-			e.gauges.open.Add(1)
-			return &upstreamConn{Conn: c, closed: func() { e.gauges.open.Add(-1) }}, nil
+			return c, nil
 		},
-		MaxIdleConns:        1024,
-		MaxIdleConnsPerHost: 1024,
-		IdleConnTimeout:     e.o.UpstreamIdle,
-		DisableCompression:  true,
-		WriteBufferSize:     16 << 10,
-		ReadBufferSize:      16 << 10,
+		MaxIdleConnsPerHost: 1024, IdleConnTimeout: e.o.UpstreamIdle, DisableCompression: true,
 	}
 }
 
@@ -127,16 +98,12 @@ func (e *Engine) newTransport(http2 bool) *http.Transport {
 func (e *Engine) Run(ctx context.Context, grace time.Duration) error {
 	requests, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
-	accepting := newSplit(e.o.Listener, e.o.ProtocolError)
 	failed := make(chan error, 1)
-	go func() { failed <- accepting.run() }()
-	var servers errgroup.Group
-	for server, l := range map[*http.Server]net.Listener{e.server: accepting.http1, e.server2: accepting.http2} {
-		server.BaseContext = func(net.Listener) context.Context { return requests }
-		servers.Go(func() error { return server.Serve(l) })
-	}
-	defer e.transport.CloseIdleConnections()
-	defer e.h2c.CloseIdleConnections()
+	go func() { failed <- e.accept(requests) }()
+	e.server2.BaseContext = func(net.Listener) context.Context { return requests }
+	served := make(chan error, 1)
+	go func() { served <- e.server2.Serve(e.conns2) }()
+
 	var broken error
 	select {
 	case err := <-failed:
@@ -144,28 +111,47 @@ func (e *Engine) Run(ctx context.Context, grace time.Duration) error {
 		broken = fmt.Errorf("serve %s listener: %w", e.o.Direction, err)
 	case <-ctx.Done():
 	}
+	_ = e.o.Listener.Close() // nothing is lost with it
+	<-failed
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 	defer cancel()
-	// Also ends what Shutdown does not know of: hijacked connections.
 	stop := context.AfterFunc(drain, end)
 	defer stop()
-	accepting.close()
-	<-failed
-	for _, server := range []*http.Server{e.server, e.server2} {
-		if server.Shutdown(drain) != nil {
-			broken = errors.Join(broken, server.Close())
-		}
+	e.http1.Drain()
+	if e.server2.Shutdown(drain) != nil {
+		broken = errors.Join(broken, e.server2.Close())
 	}
 	e.serving.Wait()
-	_ = servers.Wait() // it says that the servers were shut down
+	e.conns2.end()
+	<-served // it says that the server was shut down
+	e.http1.Close()
+	e.h2c.CloseIdleConnections()
 	return broken
+}
+
+// accept serves connections until the listener is closed.
+func (e *Engine) accept(ctx context.Context) error {
+	for {
+		c, err := e.o.Listener.Accept()
+		var temporary interface{ Temporary() bool }
+		switch {
+		case err == nil:
+			e.serving.Go(func() {
+				e.http1.Serve(ctx, netio.New(c, nil), http1.ConnFacts{Downstream: c.RemoteAddr().String()})
+			})
+		case errors.As(err, &temporary) && temporary.Temporary(): // out of file descriptors, say
+			time.Sleep(10 * time.Millisecond)
+		default:
+			return err
+		}
+	}
 }
 
 // Saturation of the engine: requests in flight, upstream connections in use
 // and idle, and connections being opened.
 func (e *Engine) Saturation() (inFlight, active, idle, pending int64) {
-	inFlight, active = e.gauges.inFlight.Load(), e.gauges.active.Load()
-	return inFlight, active, max(e.gauges.open.Load()-active, 0), e.gauges.pending.Load()
+	g := &e.gauges
+	return g.InFlight.Load(), g.PoolActive.Load(), g.PoolIdle.Load(), g.Pending.Load()
 }
 
 // dialError marks a request of which no byte was sent.
@@ -173,16 +159,40 @@ type dialError struct{ error }
 
 func (e *dialError) Unwrap() error { return e.error }
 
-// upstreamConn tells when it is closed.
-type upstreamConn struct {
-	net.Conn
-	done   atomic.Bool
-	closed func()
+// handover is a listener whose connections were accepted elsewhere.
+type handover struct {
+	address net.Addr
+	conns   chan net.Conn
+	ended   chan struct{}
+	once    sync.Once
 }
 
-func (c *upstreamConn) Close() error {
-	if c.done.CompareAndSwap(false, true) {
-		c.closed()
-	}
-	return c.Conn.Close()
+func newHandover(address net.Addr) *handover {
+	return &handover{address: address, conns: make(chan net.Conn), ended: make(chan struct{})}
 }
+
+func (h *handover) give(c net.Conn) {
+	select {
+	case h.conns <- c:
+	case <-h.ended:
+		_ = c.Close() // the sidecar is going
+	}
+}
+
+func (h *handover) end() { h.once.Do(func() { close(h.ended) }) }
+
+// Accept implements net.Listener.
+func (h *handover) Accept() (net.Conn, error) {
+	select {
+	case c := <-h.conns:
+		return c, nil
+	case <-h.ended:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close implements net.Listener.
+func (h *handover) Close() error { h.end(); return nil }
+
+// Addr implements net.Listener.
+func (h *handover) Addr() net.Addr { return h.address }

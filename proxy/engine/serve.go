@@ -1,10 +1,8 @@
 package engine
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"io"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -29,58 +27,37 @@ const (
 func (e *Engine) serve(w http.ResponseWriter, r *http.Request) {
 	e.serving.Add(1)
 	defer e.serving.Done()
-	e.gauges.inFlight.Add(1)
-	defer e.gauges.inFlight.Add(-1)
+	e.gauges.InFlight.Add(1)
+	defer e.gauges.InFlight.Add(-1)
 
 	x := e.newExchange(r)
 	body := &countingBody{ReadCloser: r.Body}
 	r.Body = body
 	cw := &countingWriter{ResponseWriter: w, x: x, handler: e.o.Handler}
-	var target Target
 	defer func() {
 		// ReverseProxy aborts a half-sent answer by panicking, which closes the
 		// connection; the exchange is observed first.
 		aborted := recover()
 		cw.finish(r, body, aborted != nil)
-		if target.Endpoint != nil {
-			target.Endpoint.Done(outcome(x))
-		}
 		e.o.Handler.End(x)
 		if aborted != nil {
 			panic(aborted)
 		}
 	}()
 
-	var reply *exchange.Reply
-	target, reply = e.o.Handler.Begin(r.Context(), x)
+	target, reply := e.o.Handler.Begin(r.Context(), x)
+	if target.Endpoint != nil {
+		defer func() { target.Endpoint.Done(cw.outcome()) }()
+	}
 	switch {
 	case reply != nil:
 		cw.reply(reply)
 	case r.Method == http.MethodConnect:
-		e.tunnel(cw, r, target)
+		x.Fail(vocab.FlagDownstreamProtocol, "connect_not_supported")
+		cw.reply(&exchange.Reply{Status: http.StatusNotImplemented, ContentType: "text/plain", Body: "CONNECT works over HTTP/1.1 only; open the tunnel with that.\n"})
 	default:
 		e.forward(cw, r, target)
 	}
-}
-
-// outcome is what the finished exchange says of its upstream.
-func outcome(x *exchange.Exchange) exchange.Outcome {
-	rec := &x.Record
-	o := exchange.Outcome{FirstByte: rec.FirstByte, Duration: time.Since(rec.Start), Status: int(rec.Code), GRPC: rec.GRPCStatus}
-	switch rec.Flags {
-	case "":
-	case vocab.FlagUpstreamConnect:
-		o.Failure = exchange.ConnectFailure
-	case vocab.FlagUpstreamTermination:
-		o.Failure = exchange.Reset
-	case vocab.FlagUpstreamTimeout:
-		o.Failure = exchange.Timeout
-	case vocab.FlagUpstreamProtocol:
-		o.Failure = exchange.ProtocolFailure
-	default:
-		o.Failure = exchange.Local
-	}
-	return o
 }
 
 func (e *Engine) newExchange(r *http.Request) *exchange.Exchange {
@@ -106,15 +83,12 @@ func (e *Engine) newExchange(r *http.Request) *exchange.Exchange {
 }
 
 // forward relays the request to target and the answer to w.
-func (e *Engine) forward(w *countingWriter, r *http.Request, target Target) {
-	e.gauges.active.Add(1)
-	defer e.gauges.active.Add(-1)
+func (e *Engine) forward(w *countingWriter, r *http.Request, target exchange.Target) {
+	e.gauges.PoolActive.Add(1)
+	defer e.gauges.PoolActive.Add(-1)
 	rec := &w.x.Record
 	rec.Upstream = target.Address
-	transport := e.transport
-	if r.ProtoMajor == 2 {
-		transport = e.h2c
-	}
+	transport := e.h2c
 	trace := &httptrace.ClientTrace{
 		// net/http tries again by itself when a kept connection turns out dead
 		// before any byte of an answer.
@@ -141,7 +115,7 @@ func (e *Engine) forward(w *countingWriter, r *http.Request, target Target) {
 			return nil
 		},
 		ErrorHandler: func(_ http.ResponseWriter, _ *http.Request, err error) { w.reply(upstreamFailure(w.x, r, err)) },
-		ErrorLog:     e.server.ErrorLog,
+		ErrorLog:     e.server2.ErrorLog,
 	}
 	relay.ServeHTTP(w, r.WithContext(httptrace.WithClientTrace(r.Context(), trace)))
 }
@@ -188,73 +162,4 @@ func upstreamFailure(x *exchange.Exchange, r *http.Request, err error) *exchange
 		x.Fail(vocab.FlagUpstreamTermination, "upstream_reset_before_response_started{connection_termination}")
 	}
 	return &exchange.Reply{Status: status, ContentType: "text/plain", Body: "upstream connect error or disconnect/reset before headers: " + x.Record.Detail + "\n"}
-}
-
-// tunnel joins a CONNECT request's connection with the target until both
-// directions have ended, or the engine stops.
-func (e *Engine) tunnel(w *countingWriter, r *http.Request, target Target) {
-	rec := &w.x.Record
-	rec.Upstream = target.Address
-	rec.Attempts = 1
-	if r.ProtoMajor != 1 {
-		w.x.Fail(vocab.FlagDownstreamProtocol, "connect_not_supported")
-		w.reply(&exchange.Reply{Status: http.StatusNotImplemented, ContentType: "text/plain", Body: "CONNECT works over HTTP/1.1 only; open the tunnel with that.\n"})
-		return
-	}
-	upstream, err := e.transport.DialContext(r.Context(), "tcp", target.Address)
-	if err != nil {
-		w.reply(upstreamFailure(w.x, r, err))
-		return
-	}
-	defer upstream.Close()
-	w.respond(w.Header())
-	downstream, buffered, err := http.NewResponseController(w.ResponseWriter).Hijack()
-	if err != nil {
-		w.x.Fail(vocab.FlagDownstreamProtocol, "connect_not_supported")
-		w.reply(&exchange.Reply{Status: http.StatusNotImplemented})
-		return
-	}
-	defer downstream.Close()
-	w.hijacked, w.wrote = true, true
-	stop := context.AfterFunc(r.Context(), func() { downstream.Close(); upstream.Close() })
-	defer stop()
-	rec.Code = http.StatusOK
-	// By hand, because net/http would announce a chunked body, which an answer
-	// to CONNECT must not (RFC 9110, section 9.3.6).
-	head := bytes.NewBufferString("HTTP/1.1 200 OK\r\n")
-	_ = w.Header().Write(head) // a buffer takes everything
-	head.WriteString("\r\n")
-	rec.BytesOut += uint64(head.Len())
-	if _, err := downstream.Write(head.Bytes()); err != nil {
-		w.x.Fail(vocab.FlagDownstreamTermination, "downstream_remote_disconnect")
-		return
-	}
-	in := make(chan int64, 1)
-	go func() {
-		// Not from buffered beyond what it holds: at its end the server would
-		// take the half-close for a caller that left.
-		early, _ := io.CopyN(upstream, buffered, int64(buffered.Reader.Buffered()))
-		n, _ := io.Copy(upstream, downstream) // how it ended shows in the bytes
-		closeWrite(upstream)
-		in <- early + n
-	}()
-	out, _ := io.Copy(downstream, upstream)
-	closeWrite(downstream)
-	rec.BytesOut += uint64(out)
-	rec.BytesIn += uint64(<-in)
-}
-
-// closeWrite passes the end of one direction on (half-close).
-func closeWrite(c net.Conn) {
-	for {
-		switch inner := c.(type) {
-		case interface{ CloseWrite() error }:
-			_ = inner.CloseWrite() // the peer may be gone already, which is what it is told
-			return
-		case *upstreamConn:
-			c = inner.Conn
-		default:
-			return
-		}
-	}
 }

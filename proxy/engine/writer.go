@@ -1,11 +1,8 @@
 package engine
 
 import (
-	"bufio"
 	"errors"
-	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -14,6 +11,7 @@ import (
 
 	"github.com/telemesh/telemesh/internal/vocab"
 	"github.com/telemesh/telemesh/proxy/exchange"
+	"github.com/telemesh/telemesh/proxy/http1"
 )
 
 // countingBody counts what the downstream sent. The transport may still read
@@ -34,60 +32,17 @@ func (b *countingBody) Read(p []byte) (int, error) {
 type countingWriter struct {
 	http.ResponseWriter
 	x        *exchange.Exchange
-	handler  Handler
+	handler  exchange.Handler
 	upstream *http.Response // nil until there is one
 	// The transport's goroutines write these, possibly after the exchange ended.
-	firstByte           atomic.Int64
-	attempts            atomic.Uint32
-	tunnelIn, tunnelOut atomic.Uint64 // through an upgraded connection
-	wrote               bool
-	hijacked            bool
-	left                bool // the downstream took no more
+	firstByte atomic.Int64
+	attempts  atomic.Uint32
+	wrote     bool
+	left      bool // the downstream took no more
 }
 
 // Unwrap lets http.ResponseController reach Flush and Hijack.
 func (w *countingWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
-
-// Hijack hands an upgraded connection out that counts its bytes.
-func (w *countingWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	c, rw, err := http.NewResponseController(w.ResponseWriter).Hijack()
-	if err != nil {
-		return nil, nil, err
-	}
-	w.wrote, w.hijacked = true, true
-	counted := &hijackedConn{Conn: c, early: rw.Reader, w: w}
-	return counted, bufio.NewReadWriter(rw.Reader, bufio.NewWriter(counted)), nil
-}
-
-// hijackedConn counts on behalf of its writer, and begins with what the server
-// had read already: a downstream need not wait for the answer to its upgrade.
-type hijackedConn struct {
-	net.Conn
-	early *bufio.Reader
-	w     *countingWriter
-}
-
-func (c *hijackedConn) Read(p []byte) (int, error) {
-	var source io.Reader = c.Conn
-	if n := c.early.Buffered(); n > 0 {
-		source = io.LimitReader(c.early, int64(n))
-	}
-	n, err := source.Read(p)
-	c.w.tunnelIn.Add(uint64(n))
-	return n, err
-}
-
-func (c *hijackedConn) Write(p []byte) (int, error) {
-	n, err := c.Conn.Write(p)
-	c.w.tunnelOut.Add(uint64(n))
-	return n, err
-}
-
-// CloseWrite passes a half-close on.
-func (c *hijackedConn) CloseWrite() error {
-	closeWrite(c.Conn)
-	return nil
-}
 
 // respond shows the handler the answer's head, once.
 func (w *countingWriter) respond(h http.Header) {
@@ -128,11 +83,11 @@ func (w *countingWriter) reply(r *exchange.Reply) {
 		h.Set(f.Name, f.Value)
 	}
 	if w.x.Record.Protocol == "grpc" {
-		status := grpcStatus(r.Status)
+		status := http1.GRPCStatus(r.Status)
 		w.x.Record.GRPCStatus = uint32(status) + 1
 		h.Set("Content-Type", "application/grpc")
 		h.Set("Grpc-Status", strconv.Itoa(status))
-		h.Set("Grpc-Message", grpcMessage(strings.TrimSpace(r.Body)))
+		h.Set("Grpc-Message", http1.GRPCMessage(strings.TrimSpace(r.Body)))
 		w.WriteHeader(http.StatusOK)
 		return
 	}
@@ -150,9 +105,8 @@ func (w *countingWriter) finish(r *http.Request, body *countingBody, aborted boo
 	rec.Duration = time.Since(rec.Start)
 	rec.FirstByte = time.Duration(w.firstByte.Load())
 	rec.Attempts += w.attempts.Load()
-	rec.BytesIn += body.n.Load() + w.tunnelIn.Load()
-	rec.BytesOut += w.tunnelOut.Load()
-	if w.wrote && !w.hijacked {
+	rec.BytesIn += body.n.Load()
+	if w.wrote {
 		rec.BytesOut += headBytes(w.Header())
 	}
 	switch {
@@ -192,39 +146,19 @@ func isGRPC(h http.Header) bool {
 	return strings.HasPrefix(h.Get("Content-Type"), "application/grpc")
 }
 
-// grpcStatus maps an HTTP status of the sidecar's own as gRPC's
-// http-grpc-status-mapping does, but for 429, which callers of a limited
-// service read as RESOURCE_EXHAUSTED.
-func grpcStatus(http int) int {
-	switch http {
-	case 400:
-		return 13
-	case 401:
-		return 16
-	case 403:
-		return 7
-	case 404:
-		return 12
-	case 429:
-		return 8
-	case 502, 503, 504:
-		return 14
+// outcome is how the attempt went, for its endpoint.
+func (w *countingWriter) outcome() exchange.Outcome {
+	o := exchange.Outcome{Status: int(w.x.Record.Code), Duration: time.Since(w.x.Record.Start), FirstByte: w.x.Record.FirstByte}
+	switch w.x.Record.Flags {
+	case "":
+	case vocab.FlagUpstreamConnect:
+		o.Failure = exchange.ConnectFailure
+	case vocab.FlagDownstreamTermination:
+		o.Failure = exchange.Local
+	default:
+		o.Failure = exchange.Reset
 	}
-	return 2
-}
-
-// grpcMessage percent-encodes what a gRPC status message may not hold as it is
-// (gRPC over HTTP/2, "Status-Message").
-func grpcMessage(s string) string {
-	var b strings.Builder
-	for _, c := range []byte(s) {
-		if c < ' ' || c > '~' || c == '%' {
-			fmt.Fprintf(&b, "%%%02X", c)
-			continue
-		}
-		b.WriteByte(c)
-	}
-	return b.String()
+	return o
 }
 
 func headBytes(h http.Header) uint64 {

@@ -4,6 +4,9 @@
 package exchange
 
 import (
+	"crypto/tls"
+	"net/netip"
+
 	"github.com/telemesh/telemesh/api/telemetry/record"
 	"github.com/telemesh/telemesh/proxy/identity"
 )
@@ -46,8 +49,13 @@ type Reply struct {
 // Exchange is owned by the goroutine that serves the request.
 type Exchange struct {
 	Direction Direction
-	// Record becomes the thin record as it stands when the request ends.
+	// Record becomes the thin record as it stands when the request ends. Method,
+	// Path, Host, UserAgent and RequestID may be views into buffers; the other
+	// texts stay valid for ever.
 	Record record.Record
+	// Shard spreads exchanges over what cores must not share: the same for all of
+	// a connection.
+	Shard uint8
 
 	// Request is the head that goes upstream, Response the one that goes
 	// downstream; nil until it exists.
@@ -62,15 +70,20 @@ type Exchange struct {
 	// connections, host:port; empty if the engine does not tell.
 	DownstreamLocal string
 	UpstreamLocal   string
-	// ServerName is what the downstream asked for by SNI.
-	ServerName string
 	// TransportFailure says why no connection to the upstream came about.
 	TransportFailure string
+	// OriginalDestination is where a captured connection was going; the zero
+	// value for one that was made to the sidecar itself.
+	OriginalDestination netip.AddrPort
+	// TLS of the downstream connection, nil without.
+	TLS *tls.ConnectionState
 
 	// Meshed: the other end of the downstream connection is a sidecar.
-	Meshed             bool
-	Source             identity.Peer
-	Destination        identity.Peer
+	Meshed bool
+	// The ends of the edge. What they point to does not change, and the same
+	// peer is the same pointer as far as possible: edges are found by it.
+	Source             *identity.Peer
+	Destination        *identity.Peer
 	DestinationService string // fully qualified
 	Security           string // none, mutual_tls, unknown
 

@@ -67,31 +67,36 @@ const (
 // few peers over and over. Safe for concurrent use; the zero value is ready.
 type Cache struct {
 	mu    sync.RWMutex // guards the field below
-	peers map[string]Peer
+	peers map[string]*Peer
 }
 
-// Parse reads a header. It reports false for one that is empty, oversized or
-// without a workload.
-func (c *Cache) Parse(header string) (Peer, bool) {
+// Parse reads a header, which is not kept. It is nil for one that is empty,
+// oversized or without a workload.
+func (c *Cache) Parse(header string) *Peer {
 	if header == "" || len(header) > maxHeaderBytes {
-		return Peer{}, false
+		return nil
 	}
 	c.mu.RLock()
-	p, ok := c.peers[header]
+	known := c.peers[header]
 	c.mu.RUnlock()
-	if ok {
-		return p, true
+	if known != nil {
+		return known
 	}
-	if p, ok = parse(header); !ok {
-		return Peer{}, false
+	header = strings.Clone(header) // it may be a view, and the peer keeps parts of it
+	p, ok := parse(header)
+	if !ok {
+		return nil
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.peers == nil || len(c.peers) >= maxCached { // a flood of peers costs a re-parse, never memory
-		c.peers = make(map[string]Peer)
+		c.peers = make(map[string]*Peer)
 	}
-	c.peers[strings.Clone(header)] = p
-	return p, true
+	if known = c.peers[header]; known == nil {
+		known = &p
+		c.peers[header] = known
+	}
+	return known
 }
 
 func parse(header string) (Peer, bool) {

@@ -4,7 +4,6 @@
 package report
 
 import (
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -32,120 +31,73 @@ const (
 	reasonRefused  = "refused"   // the hub refused the batch
 )
 
-// queued is a thin record that waits to be sent.
-type queued struct {
-	edge   edgeKey
-	record record.Record
-}
-
 // Store counts and remembers. Safe for concurrent use.
 type Store struct {
-	mu     sync.RWMutex // guards the field below
-	series map[seriesKey]*series
+	edges edges
+	ring  ring
 
-	ringMu  sync.Mutex // guards the fields below
-	ring    []queued   // circular
-	head    int        // oldest
-	length  int
-	dropped map[string]uint64
+	mu     sync.RWMutex // guards the field below
+	series []*series    // of all edges
 
 	overflowed atomic.Uint64
 }
 
 // NewStore returns an empty store.
 func NewStore() *Store {
-	return &Store{
-		series:  make(map[seriesKey]*series),
-		ring:    make([]queued, ringRecords),
-		dropped: make(map[string]uint64),
-	}
+	s := &Store{}
+	s.edges.init()
+	s.ring.init()
+	return s
 }
 
 // Observe takes the finished exchange in: the one place where a request is
-// counted and remembered.
+// counted and remembered. It allocates nothing for an edge and an outcome that
+// were seen before.
 func (s *Store) Observe(x *exchange.Exchange) {
-	edge := edgeOf(x)
-	k := seriesKey{edge: edge, protocol: x.Record.Protocol, code: x.Record.Code, flags: vocab.NoFlags, verdict: x.Record.Verdict}
+	k := rowKey{protocol: x.Record.Protocol, code: x.Record.Code, grpc: x.Record.GRPCStatus, flags: vocab.NoFlags, verdict: x.Record.Verdict}
 	if x.Record.Flags != "" {
 		k.flags = x.Record.Flags
 	}
-	if x.Record.GRPCStatus > 0 {
-		k.grpc = strconv.Itoa(int(x.Record.GRPCStatus) - 1)
+	e := s.edges.of(x)
+	row := e.row(k)
+	if row == nil {
+		e, row = s.add(x, e, k)
 	}
-	s.seriesFor(k).observe(x)
-	s.push(queued{edge: edge, record: x.Record})
+	row.observe(&x.Record)
+	s.ring.push(x.Shard, e, &x.Record)
 }
 
-func (s *Store) seriesFor(k seriesKey) *series {
-	s.mu.RLock()
-	found := s.series[k]
-	s.mu.RUnlock()
-	if found != nil {
-		return found
-	}
+// add makes the series of an outcome that is new on its edge.
+func (s *Store) add(x *exchange.Exchange, e *edge, k rowKey) (*edge, *series) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if found = s.series[k]; found != nil {
-		return found
+	if found := e.row(k); found != nil {
+		return e, found
 	}
 	if len(s.series) >= maxSeries {
 		s.overflowed.Add(1)
-		k = overflowKey(k)
-		if found = s.series[k]; found != nil {
-			return found
+		e = s.edges.canonical(overflowKey(e.key))
+		k.flags = vocab.NoFlags
+		if found := e.row(k); found != nil {
+			return e, found
 		}
 	}
-	found = newSeries()
-	s.series[k] = found
-	return found
+	row := newSeries(e, k)
+	s.series = append(s.series, row)
+	e.add(row)
+	return e, row
 }
 
 // overflowKey keeps what is bounded (reporter, own identity, code, verdict)
 // and forgets the rest: all that the other end says of itself.
-func overflowKey(k seriesKey) seriesKey {
-	if k.edge.reporter == telemetryv1.Reporter_REPORTER_SOURCE {
-		k.edge.destination = identity.Unknown()
+func overflowKey(k edgeKey) edgeKey {
+	if k.reporter == telemetryv1.Reporter_REPORTER_SOURCE {
+		k.destination = identity.Unknown()
 	} else {
-		k.edge.source = identity.Unknown()
+		k.source = identity.Unknown()
 	}
-	k.edge.service, k.flags = vocab.Unknown, vocab.NoFlags
+	k.service = vocab.Unknown
 	return k
-}
-
-// push drops the oldest record when the ring is full: the newest are those
-// that people look for.
-func (s *Store) push(q queued) {
-	s.ringMu.Lock()
-	defer s.ringMu.Unlock()
-	if s.length == len(s.ring) {
-		s.head = (s.head + 1) % len(s.ring)
-		s.length--
-		s.dropped[reasonRingFull]++
-	}
-	s.ring[(s.head+s.length)%len(s.ring)] = q
-	s.length++
-}
-
-// pop takes up to n records with up to textBytes of text off the ring, oldest
-// first, and at least one if there is one. It reports whether more are left.
-func (s *Store) pop(n, textBytes int) ([]queued, bool) {
-	s.ringMu.Lock()
-	defer s.ringMu.Unlock()
-	n = min(n, s.length)
-	for i := range n {
-		if textBytes -= textSize(&s.ring[(s.head+i)%len(s.ring)].record); textBytes < 0 {
-			n = i + 1
-			break
-		}
-	}
-	out := make([]queued, n)
-	for i := range out {
-		slot := &s.ring[(s.head+i)%len(s.ring)]
-		out[i], *slot = *slot, queued{} // the ring must not pin strings
-	}
-	s.head = (s.head + n) % len(s.ring)
-	s.length -= n
-	return out, s.length > 0
 }
 
 // textSize is the part of a record's size that its caller chooses.
@@ -158,29 +110,13 @@ func textSize(r *record.Record) int {
 }
 
 // drop counts records that were lost after they had left the ring.
-func (s *Store) drop(reason string, n int) {
-	s.ringMu.Lock()
-	defer s.ringMu.Unlock()
-	s.dropped[reason] += uint64(n)
-}
+func (s *Store) drop(reason string, n int) { s.ring.lose(reason, n) }
 
 // QueueRatio is how full the ring is, 0 to 1.
-func (s *Store) QueueRatio() float64 {
-	s.ringMu.Lock()
-	defer s.ringMu.Unlock()
-	return float64(s.length) / float64(len(s.ring))
-}
+func (s *Store) QueueRatio() float64 { return s.ring.ratio() }
 
 // Dropped counts the records lost so far, by reason.
-func (s *Store) Dropped() map[string]uint64 {
-	s.ringMu.Lock()
-	defer s.ringMu.Unlock()
-	out := make(map[string]uint64, len(s.dropped))
-	for reason, n := range s.dropped {
-		out[reason] = n
-	}
-	return out
-}
+func (s *Store) Dropped() map[string]uint64 { return s.ring.losses() }
 
 // Overflowed counts requests whose series was merged because of maxSeries.
 func (s *Store) Overflowed() uint64 { return s.overflowed.Load() }
@@ -188,45 +124,46 @@ func (s *Store) Overflowed() uint64 { return s.overflowed.Load() }
 // Snapshot is every series as it stands now; edges are named by index.
 func (s *Store) Snapshot() ([]*telemetryv1.Edge, []*telemetryv1.Aggregate) {
 	b := newBuilder()
-	s.each(func(k seriesKey, one *series) {
-		b.aggregates = append(b.aggregates, one.proto(k, b.edge(k.edge), false))
+	s.each(func(one *series) {
+		b.aggregates = append(b.aggregates, one.proto(b.edge(one.edge), false))
 	})
 	return b.edges, b.aggregates
 }
 
 // retell marks every series as changed.
 func (s *Store) retell() {
-	s.each(func(_ seriesKey, one *series) {
+	s.each(func(one *series) {
 		one.mu.Lock()
 		defer one.mu.Unlock()
 		one.dirty = true
 	})
 }
 
-func (s *Store) each(f func(seriesKey, *series)) {
+func (s *Store) each(f func(*series)) {
 	s.mu.RLock()
-	defer s.mu.RUnlock()
-	for k, one := range s.series {
-		f(k, one)
+	all := s.series // only ever appended to
+	s.mu.RUnlock()
+	for _, one := range all {
+		f(one)
 	}
 }
 
 // builder collects the edges that one batch names.
 type builder struct {
-	index      map[edgeKey]uint32
+	index      map[*edge]uint32
 	edges      []*telemetryv1.Edge
 	aggregates []*telemetryv1.Aggregate
 }
 
-func newBuilder() *builder { return &builder{index: make(map[edgeKey]uint32)} }
+func newBuilder() *builder { return &builder{index: make(map[*edge]uint32)} }
 
-func (b *builder) edge(k edgeKey) uint32 {
-	if i, ok := b.index[k]; ok {
+func (b *builder) edge(e *edge) uint32 {
+	if i, ok := b.index[e]; ok {
 		return i
 	}
 	i := uint32(len(b.edges))
-	b.index[k] = i
-	b.edges = append(b.edges, k.proto())
+	b.index[e] = i
+	b.edges = append(b.edges, e.key.proto())
 	return i
 }
 
@@ -243,7 +180,7 @@ const (
 func (s *Store) batch(enc *record.Encoder, now time.Time) (*telemetryv1.Batch, bool) {
 	b := newBuilder()
 	more := false
-	s.each(func(k seriesKey, one *series) {
+	s.each(func(one *series) {
 		if !one.changed() {
 			return
 		}
@@ -251,16 +188,13 @@ func (s *Store) batch(enc *record.Encoder, now time.Time) (*telemetryv1.Batch, b
 			more = true
 			return
 		}
-		b.aggregates = append(b.aggregates, one.proto(k, b.edge(k.edge), true))
+		b.aggregates = append(b.aggregates, one.proto(b.edge(one.edge), true))
 	})
-	waiting, left := s.pop(batchRecords, batchTextBytes)
-	if len(waiting) == 0 && len(b.aggregates) == 0 {
+	taken, left := s.ring.take(batchRecords, batchTextBytes)
+	defer s.ring.giveBack(taken)
+	records := taken.records(b.edge)
+	if len(records) == 0 && len(b.aggregates) == 0 {
 		return nil, false
-	}
-	records := make([]record.Record, len(waiting))
-	for i := range waiting {
-		records[i] = waiting[i].record
-		records[i].Edge = b.edge(waiting[i].edge)
 	}
 	out := &telemetryv1.Batch{TimeUnixNano: now.UnixNano(), Edges: b.edges, Aggregates: b.aggregates, RecordCount: uint32(len(records))}
 	if len(records) > 0 {

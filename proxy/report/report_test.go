@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 	"unicode/utf8"
+	"unsafe"
 
 	"google.golang.org/protobuf/proto"
 
@@ -18,7 +19,7 @@ import (
 func request(code uint32, path string) *exchange.Exchange {
 	return &exchange.Exchange{
 		Direction: exchange.Inbound, DestinationService: "reviews", Security: "none",
-		Source: identity.Peer{Workload: "productpage"}, Destination: identity.Peer{Workload: "reviews"},
+		Source: &identity.Peer{Workload: "productpage"}, Destination: &identity.Peer{Workload: "reviews"},
 		Record: record.Record{
 			Start: time.Unix(1, 0), Duration: time.Millisecond, TraceID: ids.NewTraceID(),
 			Protocol: "http", Method: "GET", Path: path, Code: code, Verdict: "ok",
@@ -37,20 +38,34 @@ func newEncoder(t *testing.T) *record.Encoder {
 
 func TestAFullRingForgetsTheOldestAndCountsIt(t *testing.T) {
 	s := NewStore()
-	for i := range ringRecords + 5 {
+	const total = ringRecords + 10*blockRecords + 5
+	for i := range total {
 		s.Observe(request(200, fmt.Sprint("/", i)))
 	}
-	if got := s.Dropped()[reasonRingFull]; got != 5 {
-		t.Errorf("dropped = %d, want 5", got)
+	dropped := s.Dropped()[reasonRingFull]
+	if dropped == 0 || dropped > total-ringRecords {
+		t.Errorf("dropped = %d, want some, and no more than do not fit", dropped)
 	}
 	if s.QueueRatio() != 1 {
 		t.Errorf("queue ratio = %v, want 1", s.QueueRatio())
 	}
-	oldest, more := s.pop(1, 1<<20)
-	if len(oldest) != 1 || oldest[0].record.Path != "/5" || !more {
-		t.Errorf("oldest = %v, more = %v; want /5 and more", oldest, more)
+	oldest, more := s.ring.take(1, 1<<20)
+	if len(oldest.blocks) != 1 || oldest.blocks[0].slots[0].record.Path != fmt.Sprint("/", dropped) || !more {
+		t.Errorf("the oldest is not the one after those %d that were dropped", dropped)
 	}
-	if _, rows := s.Snapshot(); len(rows) != 1 || rows[0].GetRequests() != ringRecords+5 {
+	kept := uint64(oldest.blocks[0].n)
+	s.ring.flush()
+	for more {
+		var next taken
+		next, more = s.ring.take(1, 1<<20)
+		for _, b := range next.blocks {
+			kept += uint64(b.n)
+		}
+	}
+	if kept+dropped != total {
+		t.Errorf("%d kept and %d dropped, want %d in all", kept, dropped, total)
+	}
+	if _, rows := s.Snapshot(); len(rows) != 1 || rows[0].GetRequests() != total {
 		t.Error("the counts are not exact")
 	}
 }
@@ -61,7 +76,7 @@ func TestSeriesBeyondTheBoundAreCountedTogether(t *testing.T) {
 	for i := range maxSeries + extra {
 		x := request(200, "/")
 		// All of it is the caller's own word.
-		x.Source = identity.Peer{Cluster: fmt.Sprint(i), Namespace: fmt.Sprint(i), Workload: fmt.Sprint(i), Service: fmt.Sprint(i), Version: fmt.Sprint(i), Instance: fmt.Sprint(i)}
+		x.Source = &identity.Peer{Cluster: fmt.Sprint(i), Namespace: fmt.Sprint(i), Workload: fmt.Sprint(i), Service: fmt.Sprint(i), Version: fmt.Sprint(i), Instance: fmt.Sprint(i)}
 		s.Observe(x)
 	}
 	_, rows := s.Snapshot()
@@ -155,5 +170,43 @@ func TestBytesLimitKeepsWholeCharacters(t *testing.T) {
 	got := BytesLimit(strings.Repeat("é", 100), 10)
 	if len(got) > 10 || !utf8.ValidString(got) || !strings.HasSuffix(got, "...") {
 		t.Errorf("got %q", got)
+	}
+}
+
+func TestObserveDoesNotAllocate(t *testing.T) {
+	s := NewStore()
+	x := request(200, "/reviews/1?a=b")
+	x.Record.UserAgent, x.Record.Host = "wrk", "reviews:9080"
+	for range 20 * ringRecords / blockRecords * blockRecords { // every block is made
+		s.Observe(x)
+	}
+	if n := testing.AllocsPerRun(1000, func() { s.Observe(x) }); n != 0 {
+		t.Errorf("%v allocations to observe a request, want 0", n)
+	}
+}
+
+func TestRecordsOutliveTheBuffersTheirTextsCameFrom(t *testing.T) {
+	s := NewStore()
+	buffer := []byte("GET /a/path reviews:9080 curl/8 0123456789")
+	text := func(from, to int) string { return unsafe.String(&buffer[from], to-from) }
+	x := request(200, "")
+	x.Record.Method, x.Record.Path, x.Record.Host = text(0, 3), text(4, 11), text(12, 24)
+	x.Record.UserAgent, x.Record.RequestID = text(25, 31), text(32, 42)
+	s.Observe(x)
+	clear(buffer)
+	got, _ := s.ring.take(1, 1<<20)
+	r := got.blocks[0].slots[0].record
+	if all := r.Method + r.Path + r.Host + r.UserAgent + r.RequestID; all != "GET/a/pathreviews:9080curl/80123456789" {
+		t.Errorf("the record says %q", all)
+	}
+}
+
+func BenchmarkObserve(b *testing.B) {
+	s := NewStore()
+	x := request(200, "/reviews/1?a=b")
+	x.Record.UserAgent, x.Record.Host = "wrk", "reviews:9080"
+	b.ReportAllocs()
+	for b.Loop() {
+		s.Observe(x)
 	}
 }

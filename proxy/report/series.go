@@ -1,70 +1,34 @@
 package report
 
 import (
-	"maps"
-	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/telemesh/telemesh/api/telemetry/record"
 	telemetryv1 "github.com/telemesh/telemesh/api/telemetry/v1"
 	"github.com/telemesh/telemesh/internal/histogram"
 	"github.com/telemesh/telemesh/internal/vocab"
-	"github.com/telemesh/telemesh/proxy/exchange"
-	"github.com/telemesh/telemesh/proxy/identity"
 )
 
-// edgeKey identifies an edge as this sidecar reports it.
-type edgeKey struct {
-	reporter            telemetryv1.Reporter
-	source, destination identity.Peer
-	service, security   string
-}
-
-func edgeOf(x *exchange.Exchange) edgeKey {
-	k := edgeKey{
-		reporter: telemetryv1.Reporter_REPORTER_SOURCE, source: valid(x.Source), destination: valid(x.Destination),
-		service: validText(x.DestinationService), security: x.Security,
-	}
-	if x.Direction == exchange.Inbound {
-		k.reporter = telemetryv1.Reporter_REPORTER_DESTINATION
-	}
-	return k
-}
-
-// valid makes a peer's words fit for protobuf and Prometheus, which refuse text
-// that is not UTF-8: one such header would stop all reports for good.
-func valid(p identity.Peer) identity.Peer {
-	return identity.Peer{
-		Cluster: validText(p.Cluster), Namespace: validText(p.Namespace), Workload: validText(p.Workload), Service: validText(p.Service),
-		Version: validText(p.Version), Principal: validText(p.Principal), Instance: validText(p.Instance),
-	}
-}
-
-func validText(s string) string { return strings.ToValidUTF8(s, "\ufffd") }
-
-func (k edgeKey) proto() *telemetryv1.Edge {
-	return &telemetryv1.Edge{
-		Reporter: k.reporter, Source: k.source.Proto(), Destination: k.destination.Proto(),
-		DestinationService: k.service, Security: k.security,
-	}
-}
-
-// seriesKey identifies one cumulative series.
-type seriesKey struct {
-	edge     edgeKey
+// rowKey identifies one cumulative series of an edge.
+type rowKey struct {
 	protocol string
 	code     uint32
-	grpc     string
+	grpc     uint32 // status plus one, 0 for none
 	flags    string
 	verdict  string
 }
 
 // series is one row of tier 0, cumulative since the process started.
 type series struct {
+	edge *edge
+	key  rowKey
+
 	mu            sync.Mutex // guards the fields below
 	requests      uint64
-	durations     map[uint32]uint64 // log-linear index to count
+	durations     [histogram.Buckets / 8]*[8]uint64 // by log-linear index; parts that were met
 	durationSum   uint64
 	buckets       []uint64 // vocab.DurationBuckets and +Inf
 	requestBytes  sizes
@@ -85,9 +49,11 @@ type exemplar struct {
 	fresh    bool // not yet in a batch
 }
 
-func newSeries() *series {
+func newSeries(e *edge, k rowKey) *series {
+	// Flags may be the joined text of several, owned by an exchange.
+	k.protocol, k.flags, k.verdict = strings.Clone(k.protocol), strings.Clone(k.flags), strings.Clone(k.verdict)
 	return &series{
-		durations:     make(map[uint32]uint64),
+		edge: e, key: k,
 		buckets:       make([]uint64, len(vocab.DurationBuckets)+1),
 		exemplars:     make([]exemplar, len(vocab.DurationBuckets)+1),
 		requestBytes:  sizes{buckets: make([]uint64, len(vocab.SizeBuckets)+1)},
@@ -95,13 +61,12 @@ func newSeries() *series {
 	}
 }
 
-func (s *series) observe(x *exchange.Exchange) {
-	r := &x.Record
+func (s *series) observe(r *record.Record) {
 	bucket := bucketOf(vocab.DurationBuckets, float64(r.Duration)/float64(time.Millisecond))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.requests++
-	s.durations[uint32(histogram.Index(uint64(max(r.Duration, 0))))]++
+	s.countDuration(histogram.Index(uint64(max(r.Duration, 0))))
 	s.durationSum += uint64(max(r.Duration, 0))
 	s.buckets[bucket]++
 	s.requestBytes.add(r.BytesIn)
@@ -111,6 +76,14 @@ func (s *series) observe(x *exchange.Exchange) {
 		*e = exemplar{trace: r.TraceID, duration: r.Duration, at: r.Start.Add(r.Duration), fresh: true}
 	}
 	s.dirty = true
+}
+
+func (s *series) countDuration(index int) {
+	part := &s.durations[index/8]
+	if *part == nil {
+		*part = new([8]uint64)
+	}
+	(*part)[index%8]++
 }
 
 func (s *sizes) add(n uint64) {
@@ -130,19 +103,30 @@ func bucketOf(bounds []float64, v float64) int {
 
 // proto copies the row. With take it is for a batch: it has the fresh exemplars
 // only, and the series counts as told.
-func (s *series) proto(k seriesKey, edge uint32, take bool) *telemetryv1.Aggregate {
+func (s *series) proto(edge uint32, take bool) *telemetryv1.Aggregate {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	k := &s.key
 	a := &telemetryv1.Aggregate{
-		Edge: edge, Protocol: k.protocol, ResponseCode: k.code, GrpcStatus: k.grpc, ResponseFlags: k.flags, Verdict: k.verdict,
+		Edge: edge, Protocol: k.protocol, ResponseCode: k.code, ResponseFlags: k.flags, Verdict: k.verdict,
 		Requests: s.requests, DurationSumNanos: s.durationSum,
 		DurationBucket:     append([]uint64(nil), s.buckets...),
 		RequestBytesBucket: append([]uint64(nil), s.requestBytes.buckets...), RequestBytesSum: s.requestBytes.sum,
 		ResponseBytesBucket: append([]uint64(nil), s.responseBytes.buckets...), ResponseBytesSum: s.responseBytes.sum,
 	}
-	a.DurationIndex = slices.Sorted(maps.Keys(s.durations))
-	for _, i := range a.GetDurationIndex() {
-		a.DurationCount = append(a.DurationCount, s.durations[i])
+	if k.grpc > 0 {
+		a.GrpcStatus = strconv.Itoa(int(k.grpc) - 1)
+	}
+	for i, part := range s.durations {
+		if part == nil {
+			continue
+		}
+		for j, n := range part {
+			if n > 0 {
+				a.DurationIndex = append(a.DurationIndex, uint32(8*i+j))
+				a.DurationCount = append(a.DurationCount, n)
+			}
+		}
 	}
 	for i := range s.exemplars {
 		if e := &s.exemplars[i]; e.fresh || !take && !e.at.IsZero() {

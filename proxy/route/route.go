@@ -8,23 +8,34 @@ import (
 	"sync/atomic"
 
 	discoveryv1 "github.com/telemesh/telemesh/api/discovery/v1"
+	"github.com/telemesh/telemesh/internal/vocab"
 	"github.com/telemesh/telemesh/proxy/cluster"
 	"github.com/telemesh/telemesh/proxy/identity"
 )
 
-// Table maps host names to clusters. Safe for concurrent use; its map is
-// replaced whole, its clusters stay as long as their services.
-type Table struct {
-	namespace string
-	settings  map[string]cluster.Settings // by fully qualified host
-	current   atomic.Pointer[map[string]*cluster.Cluster]
+// Service is a cluster and its names. Immutable but for the cluster's endpoints.
+type Service struct {
+	*cluster.Cluster
+	// Peer is the service as an edge's end while no endpoint is picked.
+	Peer  *identity.Peer
+	Route string // its name in records
 }
 
-// NewTable returns an empty table for a sidecar in namespace. A service whose
+// Table maps host names to services. Safe for concurrent use; its map is
+// replaced whole, a service stays
+// as long as discovery names it.
+type Table struct {
+	namespace string
+	cluster   string
+	settings  map[string]cluster.Settings // by fully qualified host
+	current   atomic.Pointer[map[string]*Service]
+}
+
+// NewTable returns an empty table for a sidecar in namespace of cluster in. A service whose
 // fully qualified host has no settings gets the mesh's default.
-func NewTable(namespace string, settings map[string]cluster.Settings) *Table {
-	t := &Table{namespace: namespace, settings: settings}
-	t.current.Store(&map[string]*cluster.Cluster{})
+func NewTable(namespace, in string, settings map[string]cluster.Settings) *Table {
+	t := &Table{namespace: namespace, cluster: in, settings: settings}
+	t.current.Store(&map[string]*Service{})
 	return t
 }
 
@@ -32,11 +43,11 @@ func NewTable(namespace string, settings map[string]cluster.Settings) *Table {
 // itself.
 func (t *Table) Set(services []*discoveryv1.Service) {
 	known := *t.current.Load()
-	byHost := make(map[string]*cluster.Cluster)
+	byHost := make(map[string]*Service)
 	for _, s := range services {
 		c := known[strings.ToLower(s.GetHost())]
 		if c == nil || c.Name != s.GetName() || c.Namespace != s.GetNamespace() {
-			c = cluster.New(s.GetName(), s.GetNamespace(), s.GetHost(), t.settingsOf(s.GetHost()))
+			c = t.service(s)
 		}
 		c.SetEndpoints(hosts(s))
 		for _, name := range t.names(c) {
@@ -44,6 +55,14 @@ func (t *Table) Set(services []*discoveryv1.Service) {
 		}
 	}
 	t.current.Store(&byHost)
+}
+
+func (t *Table) service(s *discoveryv1.Service) *Service {
+	return &Service{
+		Cluster: cluster.New(s.GetName(), s.GetNamespace(), s.GetHost(), t.settingsOf(s.GetHost())),
+		Peer:    &identity.Peer{Service: s.GetName(), Namespace: s.GetNamespace(), Cluster: t.cluster, Workload: vocab.Unknown},
+		Route:   "outbound|" + s.GetHost(),
+	}
 }
 
 func (t *Table) settingsOf(host string) cluster.Settings {
@@ -69,7 +88,7 @@ func hosts(s *discoveryv1.Service) []cluster.Host {
 
 // names are the spellings under which callers may ask for a cluster: those of
 // Kubernetes DNS, the bare name only within the caller's own namespace.
-func (t *Table) names(c *cluster.Cluster) []string {
+func (t *Table) names(c *Service) []string {
 	qualified := c.Name + "." + c.Namespace
 	names := []string{qualified, qualified + ".svc", c.Host}
 	if c.Namespace == t.namespace {
@@ -81,10 +100,10 @@ func (t *Table) names(c *cluster.Cluster) []string {
 // maxName is the longest DNS name in text; no service has a longer one.
 const maxName = 255
 
-// Lookup finds the cluster of a host, with or without a port, in any case.
+// Lookup finds the service of a host, with or without a port, in any case.
 // The port is not compared: a service has one port in this version. It does
 // not allocate.
-func (t *Table) Lookup(host string) (*cluster.Cluster, bool) {
+func (t *Table) Lookup(host string) (*Service, bool) {
 	if colon := strings.IndexByte(host, ':'); colon >= 0 {
 		if strings.IndexByte(host[colon+1:], ':') >= 0 {
 			return nil, false // an IPv6 address

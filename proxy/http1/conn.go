@@ -1,0 +1,321 @@
+package http1
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/telemesh/telemesh/internal/vocab"
+	"github.com/telemesh/telemesh/proxy/exchange"
+	"github.com/telemesh/telemesh/proxy/netio"
+	"github.com/telemesh/telemesh/proxy/report"
+)
+
+// Texts of a record are bounded: they come from whoever calls.
+const (
+	maxPath = 2048
+	maxText = 256
+)
+
+// conn is a downstream connection. One goroutine runs it; the sweep and, for a
+// long body, a sender touch what says so.
+type conn struct {
+	s     *Server
+	c     *netio.Conn
+	facts ConnFacts
+	in    netio.Buffer
+	timer timer
+
+	x        exchange.Exchange
+	request  message
+	response message
+	body     body   // of the request
+	answer   chunks // of the response
+	out      []byte // scratch for heads; from the pool while a request lasts
+	outHome  *[]byte
+	wrote    bool // something of the answer went out
+	begun    bool // a request came
+	http2    bool // it is not for us
+}
+
+// scratch is room for a head with all that the mesh adds, and a small body.
+var scratch = sync.Pool{New: func() any { b := make([]byte, 0, 8<<10); return &b }}
+
+const maxScratch = 64 << 10
+
+// abort ends the connection from outside, whatever it is at.
+func (c *conn) abort() { c.timer.fire(c, aborted) }
+
+func (c *conn) serve(ctx context.Context) {
+	for c.head() && c.exchange(ctx) {
+	}
+	c.in.Free()
+}
+
+// head waits for a request and parses its head. It is false when there is none
+// to serve any more; what had to be answered was.
+func (c *conn) head() bool {
+	c.request.clear()
+	c.timer.set(idle, c.s.o.DownstreamIdle)
+	if c.in.Len() > 0 {
+		c.timer.set(heading, c.s.o.HeadTimeout)
+	}
+	parsed := 0 // bytes at the last try
+	for {
+		if !c.begun && c.s.o.HTTP2 != nil && c.isPreface() {
+			return false
+		}
+		if c.skipBlankLine(); c.in.Len() > 0 && worthParsing(c.in.Bytes(), parsed) {
+			parsed = c.in.Len()
+			c.request.raw = c.in.Bytes()
+			switch err := c.request.parseRequest(c.request.raw); {
+			case err == nil && c.request.size <= c.s.o.MaxHeaderBytes:
+				return true
+			case err == nil:
+				return c.refuse(errTooLarge)
+			case !errors.Is(err, errIncomplete):
+				return c.refuse(err)
+			}
+		}
+		if !c.more(&c.in) {
+			return false
+		}
+	}
+}
+
+// preface is the first line of HTTP/2's connection preface (RFC 9113, section
+// 3.4).
+const preface = "PRI * HTTP/2.0\r\n"
+
+// isPreface hands the connection over if it begins with HTTP/2's preface.
+func (c *conn) isPreface() bool {
+	if b := c.in.Bytes(); len(b) < len(preface) || string(b[:len(preface)]) != preface {
+		return false
+	}
+	c.http2 = true
+	c.c.Unread(bytes.Clone(c.in.Bytes()))
+	return true
+}
+
+// skipBlankLine takes off a line end before the request line (RFC 9112, section
+// 2.2).
+func (c *conn) skipBlankLine() {
+	if b := c.in.Bytes(); len(b) >= 2 && b[0] == '\r' && b[1] == '\n' {
+		c.in.Skip(2)
+	}
+}
+
+// worthParsing reports whether a head that was incomplete at its first parsed
+// bytes can be complete now. A peer that sends it byte by byte must not have all
+// of it parsed for each.
+func worthParsing(b []byte, parsed int) bool {
+	if parsed == 0 || len(b) >= 2*parsed {
+		return true
+	}
+	tail := b[max(parsed-3, 0):]
+	return bytes.Contains(tail, []byte("\n\r\n")) || bytes.Contains(tail, []byte("\n\n"))
+}
+
+// more reads on for a head.
+func (c *conn) more(b *netio.Buffer) bool {
+	if b.Full() {
+		if b.Len() >= c.s.o.MaxHeaderBytes {
+			return c.refuse(errTooLarge)
+		}
+		b.Grow(min(2*b.Len(), c.s.o.MaxHeaderBytes+1))
+	}
+	before := b.Len()
+	err := c.c.Fill(b)
+	for errors.Is(err, os.ErrDeadlineExceeded) && !c.timer.fired() {
+		// A deadline for what is over by now.
+		_ = c.c.SetReadDeadline(time.Time{})
+		err = c.c.Fill(b)
+	}
+	switch {
+	case err == nil:
+		if before == 0 {
+			c.timer.set(heading, c.s.o.HeadTimeout)
+		}
+		return true
+	case b.Len() == 0: // between requests everybody may leave
+	case c.timer.firedAs(heading):
+		c.s.o.ProtocolError("head_timeout")
+		c.status(408)
+	case errors.Is(err, io.EOF):
+		c.s.o.ProtocolError("incomplete_head")
+	}
+	return false
+}
+
+// refuse answers what is not a request and closes.
+func (c *conn) refuse(err error) bool {
+	var m *malformed
+	if !errors.As(err, &m) {
+		return false
+	}
+	c.s.o.ProtocolError(m.reason)
+	c.status(m.status)
+	return false
+}
+
+// status answers with nothing but a status and lingers, so that the answer is
+// not lost to a reset.
+func (c *conn) status(code int) {
+	out := appendStatusLine(nil, code)
+	out = append(out, "content-type: text/plain\r\nconnection: close\r\n"...)
+	out = appendBody(out, reasonPhrase(code)+"\n")
+	if _, err := c.c.Write(out); err == nil {
+		c.linger()
+	}
+}
+
+// lingerTime and lingerBytes bound what is read from a downstream that has been
+// answered and still sends.
+const (
+	lingerTime  = time.Second
+	lingerBytes = 1 << 20
+)
+
+// linger ends the sending direction and reads what still comes: closing a
+// socket with unread bytes resets it, and the answer with it.
+func (c *conn) linger() {
+	if c.c.CloseWrite() != nil {
+		return
+	}
+	c.in.Free()
+	_ = c.c.SetReadDeadline(time.Now().Add(lingerTime))
+	for n := 0; n < lingerBytes; {
+		if c.c.Fill(&c.in) != nil {
+			return
+		}
+		n += c.in.Len()
+		c.in.Skip(c.in.Len())
+	}
+}
+
+// exchange serves one request, and reports whether the connection can carry
+// another one.
+func (c *conn) exchange(ctx context.Context) (again bool) {
+	g := c.s.o.Gauges
+	c.begun = true
+	g.InFlight.Add(1)
+	c.outHome = scratch.Get().(*[]byte)
+	c.out = (*c.outHome)[:0]
+	start := netio.Now()
+	c.begin()
+	c.timer.clear()
+	target, reply := c.s.o.Handler.Begin(ctx, &c.x)
+	switch {
+	case reply != nil:
+		again = c.reply(reply)
+	case string(c.request.method.of(c.request.raw)) == "CONNECT":
+		c.connect(ctx, target)
+	default:
+		again = c.forward(ctx, target)
+	}
+	c.x.Record.Duration = time.Duration(netio.Now() - start)
+	c.finish()
+	c.s.o.Handler.End(&c.x)
+	c.release()
+	g.InFlight.Add(-1)
+	return again && !c.s.draining.Load()
+}
+
+// begin fills the exchange from the request's head.
+func (c *conn) begin() {
+	m := &c.request
+	c.x = exchange.Exchange{
+		Direction: c.s.o.Direction, Request: m, Scheme: "http", Security: "none",
+		Downstream: c.facts.Downstream, OriginalDestination: c.facts.OriginalDestination,
+		ResponseHeaders: c.x.ResponseHeaders[:0],
+	}
+	if c.facts.TLS != nil {
+		c.x.Scheme = "https"
+		c.x.TLS = c.facts.TLS
+	}
+	r := &c.x.Record
+	r.Start = time.Now()
+	r.Protocol, r.HTTPVersion = "http", "HTTP/1.1"
+	if m.minor == 0 {
+		r.HTTPVersion = "HTTP/1.0"
+	}
+	r.Method = report.BytesLimit(method(m.method.of(m.raw)), maxText)
+	r.Host = report.BytesLimit(m.authority(), maxText)
+	if r.Method == "CONNECT" {
+		r.Protocol = "tcp"
+	} else {
+		r.Path = report.BytesLimit(m.path(), maxPath)
+	}
+	if r.UserAgent = m.Get("user-agent"); len(r.UserAgent) > maxText {
+		r.UserAgent = report.BytesLimit(r.UserAgent, maxText)
+	}
+	if isGRPC(m.Get("content-type")) {
+		r.Protocol = "grpc"
+	}
+	r.BytesIn = uint64(m.size)
+	r.Verdict = vocab.VerdictOK
+	if a, _ := absolute(m.target.of(m.raw)); a != nil || m.hosts == 0 {
+		m.Set("host", m.authority())
+	}
+	c.response.clear()
+	c.wrote = false
+	c.body.reset(m, c.in.Bytes()[m.size:])
+}
+
+// finish completes the record.
+func (c *conn) finish() {
+	r := &c.x.Record
+	r.BytesIn += uint64(c.body.passed.Load())
+	if r.Flags == vocab.FlagDownstreamTermination && !c.wrote {
+		r.Code = 0 // Envoy's way: no response was sent
+	}
+	if r.Detail == "" {
+		r.Detail = "via_upstream"
+	}
+}
+
+// release gives back what a request holds. Bytes behind it stay for the next.
+func (c *conn) release() {
+	if cap(c.out) <= maxScratch {
+		*c.outHome = c.out
+	}
+	scratch.Put(c.outHome)
+	c.out, c.outHome = nil, nil
+	c.in.Skip(c.request.size + c.body.early)
+	if c.body.rest.Len() > 0 { // read behind a chunked body's end
+		c.in.Free()
+		c.in, c.body.rest = c.body.rest, netio.Buffer{}
+	}
+	c.body.rest.Free()
+	c.response.clear()
+	if c.in.Len() == 0 {
+		c.in.Free()
+	}
+}
+
+// method returns a constant for the usual ones.
+func method(b []byte) string {
+	switch string(b) {
+	case "GET":
+		return "GET"
+	case "POST":
+		return "POST"
+	case "PUT":
+		return "PUT"
+	case "DELETE":
+		return "DELETE"
+	case "HEAD":
+		return "HEAD"
+	case "PATCH":
+		return "PATCH"
+	case "OPTIONS":
+		return "OPTIONS"
+	case "CONNECT":
+		return "CONNECT"
+	}
+	return view(b)
+}

@@ -1,0 +1,362 @@
+package http1
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"time"
+
+	"github.com/telemesh/telemesh/internal/vocab"
+	"github.com/telemesh/telemesh/proxy/exchange"
+	"github.com/telemesh/telemesh/proxy/netio"
+)
+
+const (
+	// copyBelow is the body size up to which copying it behind its head is
+	// cheaper than a vectored write.
+	copyBelow = 4 << 10
+	// maxInterim bounds the 1xx answers before the answer.
+	maxInterim = 64
+)
+
+// attempt is one try to have a request answered.
+type attempt struct {
+	target exchange.Target
+	up     *upstream
+	reused bool
+	began  int64
+	// sent: bytes of a body that cannot be sent again have left.
+	sent bool
+
+	outcome exchange.Outcome
+	heard   bool // a byte of an answer came
+	final   bool // the answer's head went downstream
+	again   bool // the downstream connection can carry another request
+	keep    bool // the upstream connection can
+	detail  string
+}
+
+// forward sends the request on and the answer back, in as many attempts as it
+// takes.
+func (c *conn) forward(ctx context.Context, target exchange.Target) (again bool) {
+	upgrade := ""
+	if c.request.upgrade && c.request.minor == 1 {
+		upgrade = c.request.dropped("upgrade")
+	}
+	a := attempt{target: target}
+	for anew := false; ; {
+		c.try(ctx, &a, anew, upgrade)
+		if a.final {
+			c.done(&a)
+			return a.again
+		}
+		// A kept connection that its upstream closed meanwhile says nothing of
+		// the upstream: nobody has answered a byte, so ask once more.
+		if a.reused && a.outcome.Failure == exchange.Reset && !a.heard && !a.sent {
+			anew = true
+			continue
+		}
+		c.done(&a)
+		next, ok := exchange.Target{}, false
+		if !a.sent && c.mayRetry(&a) {
+			next, ok = c.s.o.Handler.Retry(&c.x, a.outcome)
+		}
+		if !ok {
+			return c.fail(&a)
+		}
+		a, anew = attempt{target: next}, false
+	}
+}
+
+func (c *conn) mayRetry(a *attempt) bool {
+	return a.outcome.Failure != exchange.Local && a.outcome.Failure != exchange.Success && !c.timer.fired()
+}
+
+// done tells the endpoint how it went.
+func (c *conn) done(a *attempt) {
+	if a.target.Endpoint != nil {
+		a.outcome.Duration = time.Duration(netio.Now() - a.began)
+		a.target.Endpoint.Done(a.outcome)
+	}
+}
+
+// try makes one attempt. Afterwards the upstream connection is given back.
+func (c *conn) try(ctx context.Context, a *attempt, anew bool, upgrade string) {
+	r := &c.x.Record
+	r.Upstream = a.target.Address
+	r.Attempts++
+	*a = attempt{target: a.target, began: netio.Now()}
+	up, err := c.s.pool.get(ctx, &a.target, anew, !c.body.whole || upgrade != "")
+	if err != nil {
+		a.connectFailed(err)
+		return
+	}
+	a.up, a.reused = up, up.used
+	c.timer.up.Store(up)
+	c.timer.set(streaming, c.s.o.StreamIdle)
+	limited := c.limit(a)
+	c.send(a, upgrade)
+	c.receive(ctx, a, upgrade)
+	c.stopSender(a)
+	c.timer.clear()
+	c.timer.up.Store(nil)
+	if limited {
+		_ = up.SetReadDeadline(time.Time{})
+	}
+	if a.keep && !c.timer.fired() {
+		c.s.pool.put(up)
+	} else {
+		c.s.pool.discard(up)
+	}
+}
+
+func (a *attempt) connectFailed(err error) {
+	a.outcome.Failure = exchange.ConnectFailure
+	a.detail = "upstream_reset_before_response_started{connection_failure}"
+	var timeout net.Error
+	if errors.As(err, &timeout) && timeout.Timeout() {
+		a.detail = "upstream_reset_before_response_started{connection_timeout}"
+	}
+}
+
+// limit sets the deadline for the answer's head, where the target has one.
+func (c *conn) limit(a *attempt) bool {
+	t := a.target.Timeouts
+	if t.Request == 0 && t.PerTry == 0 {
+		return false
+	}
+	deadline := c.x.Record.Start.Add(t.Request)
+	if try := time.Now().Add(t.PerTry); t.Request == 0 || t.PerTry > 0 && try.Before(deadline) {
+		deadline = try
+	}
+	_ = a.up.SetReadDeadline(deadline)
+	return true
+}
+
+// send writes the request's head and what there is of its body, and starts the
+// sender for the rest. An error shows when the answer is read: the upstream may
+// have refused the rest with an answer.
+func (c *conn) send(a *attempt, upgrade string) {
+	c.out = c.request.appendRequest(c.out[:0], upgrade)
+	early := c.in.Bytes()[c.request.size:][:c.body.early]
+	if len(early) <= copyBelow {
+		c.out, early = append(c.out, early...), nil
+	}
+	if c.body.failed != nil { // malformed before it began
+		a.sent = true
+		return
+	}
+	_, err := a.up.Write2(c.out, early)
+	if err != nil || c.body.whole {
+		return
+	}
+	a.sent = true
+	c.body.done = make(chan struct{})
+	go func(b *body, done chan struct{}) {
+		defer close(done)
+		b.send(c.c, a.up, &c.timer)
+		if b.failed != nil && !timedOut(b.failed) {
+			var downstream errDownstream
+			if errors.As(b.failed, &downstream) {
+				_ = a.up.SetReadDeadline(past) // the answer to half a request is of no use
+			}
+		}
+	}(&c.body, c.body.done)
+}
+
+// finishWait is how long a sender that is almost done may take after the answer.
+const finishWait = 20 * time.Millisecond
+
+// stopSender waits for the sender to end, or ends it: the answer is there, and
+// the rest of the body has nobody to read it.
+func (c *conn) stopSender(a *attempt) {
+	if c.body.done == nil {
+		return
+	}
+	select {
+	case <-c.body.done:
+	case <-time.After(finishWait):
+		_ = c.c.SetReadDeadline(past)
+		_ = a.up.SetWriteDeadline(past)
+		<-c.body.done
+		_ = c.c.SetReadDeadline(time.Time{})
+	}
+	c.body.done = nil
+	if !c.body.whole {
+		a.keep = false
+		if a.final && a.again {
+			a.again = false
+			c.linger()
+		}
+	}
+}
+
+// receive reads the answer and relays it.
+func (c *conn) receive(ctx context.Context, a *attempt, upgrade string) {
+	if c.body.failed != nil && c.body.done == nil {
+		c.broken(a, c.body.failed)
+		return
+	}
+	for interim := 0; ; interim++ {
+		if err := c.answerHead(a); err != nil {
+			c.broken(a, err)
+			return
+		}
+		status := c.response.status
+		if status >= 200 || status == 101 {
+			break
+		}
+		if interim == maxInterim {
+			c.broken(a, errStatusLine)
+			return
+		}
+		if err := c.relayInterim(); err != nil {
+			c.left(a)
+			return
+		}
+		a.up.in.Skip(c.response.size)
+	}
+	if c.response.status == 101 {
+		c.switchProtocols(ctx, a, upgrade)
+		return
+	}
+	c.relay(a)
+}
+
+// answerHead reads and parses a head.
+func (c *conn) answerHead(a *attempt) error {
+	in := &a.up.in
+	for parsed := 0; ; {
+		if in.Len() > 0 && worthParsing(in.Bytes(), parsed) {
+			parsed = in.Len()
+			c.response.clear()
+			c.response.raw = in.Bytes()
+			err := c.response.parseResponse(c.response.raw)
+			if err == nil {
+				return c.response.checkResponse(c.response.raw)
+			}
+			if !errors.Is(err, errIncomplete) {
+				return err
+			}
+		}
+		if in.Full() {
+			if in.Len() >= c.s.o.MaxHeaderBytes {
+				return errTooLarge
+			}
+			in.Grow(min(2*in.Len(), c.s.o.MaxHeaderBytes+1))
+		}
+		if err := a.up.Fill(in); err != nil {
+			return err
+		}
+		if !a.heard {
+			a.heard = true
+			a.outcome.FirstByte = time.Duration(netio.Now() - a.began)
+			if c.x.Record.FirstByte = time.Since(c.x.Record.Start); c.x.Record.FirstByte <= 0 {
+				c.x.Record.FirstByte = 1
+			}
+		}
+	}
+}
+
+// broken says why there is no answer, or only a part of one.
+func (c *conn) broken(a *attempt, err error) {
+	stage := "upstream_reset_before_response_started"
+	if a.final {
+		stage = "upstream_reset_after_response_started"
+	}
+	var m *malformed
+	var downstream errDownstream
+	// What the downstream did to its request comes first: the upstream could
+	// not answer it.
+	if c.body.done != nil {
+		select {
+		case <-c.body.done:
+			if errors.As(c.body.failed, &downstream) {
+				err = c.body.failed
+			}
+		default:
+		}
+	}
+	switch {
+	case c.timer.firedAs(left), c.timer.firedAs(aborted):
+		c.left(a)
+	case c.timer.fired():
+		a.outcome.Failure, a.detail = exchange.Timeout, "stream_idle_timeout"
+	case errors.As(err, &downstream) && errors.As(err, &m):
+		c.s.o.ProtocolError(m.reason)
+		c.x.Fail(vocab.FlagDownstreamProtocol, "http1.body_error")
+		a.outcome.Failure = exchange.Local
+	case errors.As(err, &downstream):
+		c.left(a)
+	case timedOut(err):
+		a.outcome.Failure, a.detail = exchange.Timeout, "upstream_response_timeout"
+	case errors.As(err, &m):
+		a.outcome.Failure, a.detail = exchange.ProtocolFailure, stage+"{protocol_error}"
+	case errors.Is(err, io.EOF):
+		a.outcome.Failure, a.detail = exchange.Reset, stage+"{connection_termination}"
+	default:
+		a.outcome.Failure, a.detail = exchange.Reset, stage+"{connection_termination}"
+	}
+	if a.final {
+		c.flag(a)
+	}
+}
+
+// left notes that the downstream is gone.
+func (c *conn) left(a *attempt) {
+	a.outcome.Failure, a.again = exchange.Local, false
+	c.x.Fail(vocab.FlagDownstreamTermination, "downstream_remote_disconnect")
+}
+
+// flag names a failure as Envoy does.
+func (c *conn) flag(a *attempt) (status int) {
+	switch {
+	case a.outcome.Failure == exchange.Local:
+		return 0
+	case a.detail == "stream_idle_timeout":
+		c.x.Fail(vocab.FlagStreamIdle, a.detail)
+		if c.body.whole {
+			return 504
+		}
+		return 408
+	}
+	switch a.outcome.Failure {
+	case exchange.ConnectFailure:
+		c.x.Fail(vocab.FlagUpstreamConnect, a.detail)
+	case exchange.Timeout:
+		c.x.Fail(vocab.FlagUpstreamTimeout, a.detail)
+		return 504
+	case exchange.ProtocolFailure:
+		c.x.Fail(vocab.FlagUpstreamProtocol, a.detail)
+		return 502
+	default:
+		c.x.Fail(vocab.FlagUpstreamTermination, a.detail)
+	}
+	return 503
+}
+
+// fail answers a request that nobody answered.
+func (c *conn) fail(a *attempt) (again bool) {
+	status := c.flag(a)
+	switch {
+	case c.x.Record.Flags == vocab.FlagDownstreamProtocol:
+		status = 400
+	case status == 0: // nobody is there to be answered
+		return false
+	}
+	if c.timer.fired() {
+		_ = c.c.SetWriteDeadline(time.Now().Add(lingerTime))
+	}
+	if !c.body.whole {
+		c.request.close = true // what is left of the body would be read as a request
+	}
+	again = c.reply(&exchange.Reply{
+		Status: status, ContentType: "text/plain",
+		Body: "upstream connect error or disconnect/reset before headers: " + c.x.Record.Detail + "\n",
+	})
+	if !c.body.whole {
+		c.linger()
+	}
+	return again && !c.timer.fired()
+}

@@ -1,0 +1,187 @@
+package http1
+
+import (
+	"context"
+	"crypto/tls"
+	"sync"
+	"time"
+
+	"github.com/telemesh/telemesh/proxy/exchange"
+	"github.com/telemesh/telemesh/proxy/netio"
+)
+
+// fresh is how long an idle connection is taken without a look at its socket.
+// Upstreams close connections at their own idle limit, of seconds; the look is a
+// system call.
+const fresh = 100 * time.Millisecond
+
+// upstream is one connection to an upstream host. It is owned by one exchange or
+// by the pool.
+type upstream struct {
+	*netio.Conn
+	in    netio.Buffer
+	host  *host
+	next  *upstream // below it on the idle stack
+	since int64     // when it became idle
+	used  bool      // it has carried a request before
+}
+
+// pool keeps idle upstream connections, the latest used on top: those below it
+// grow old and go.
+type pool struct {
+	o *Options
+
+	mu    sync.RWMutex // guards the field below
+	hosts map[hostKey]*host
+}
+
+type hostKey struct {
+	address string
+	tls     *tls.Config
+}
+
+type host struct {
+	mu   sync.Mutex // guards the fields below
+	idle *upstream
+	kept int  // on the stack
+	out  int  // with exchanges
+	gone bool // taken off the pool
+}
+
+func (p *pool) init(o *Options) { p.o, p.hosts = o, make(map[hostKey]*host) }
+
+func (p *pool) host(t *exchange.Target) *host {
+	k := hostKey{t.Address, t.TLS}
+	p.mu.RLock()
+	h := p.hosts[k]
+	p.mu.RUnlock()
+	if h != nil {
+		return h
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if h = p.hosts[k]; h == nil {
+		h = &host{}
+		p.hosts[k] = h
+	}
+	return h
+}
+
+// get takes an idle connection or opens one. With anew it only opens.
+func (p *pool) get(ctx context.Context, t *exchange.Target, anew, careful bool) (*upstream, error) {
+	h := p.host(t)
+	if !anew {
+		if u := p.take(h, careful); u != nil {
+			p.o.Gauges.PoolActive.Add(1)
+			return u, nil
+		}
+	}
+	p.o.Gauges.Pending.Add(1)
+	c, err := p.o.Dial(ctx, *t)
+	p.o.Gauges.Pending.Add(-1)
+	if err != nil {
+		return nil, err
+	}
+	p.o.Gauges.PoolActive.Add(1)
+	h.mu.Lock()
+	h.out++
+	h.mu.Unlock()
+	return &upstream{Conn: netio.New(c, nil), host: h}, nil
+}
+
+// take pops the latest idle connection that is still of use. Careful looks at
+// each, for a request that could not be sent twice.
+func (p *pool) take(h *host, careful bool) *upstream {
+	for {
+		h.mu.Lock()
+		u := h.idle
+		if u == nil {
+			h.mu.Unlock()
+			return nil
+		}
+		h.idle, u.next = u.next, nil
+		h.kept--
+		h.out++
+		h.mu.Unlock()
+		p.o.Gauges.PoolIdle.Add(-1)
+		if careful || netio.Now()-u.since > int64(fresh) {
+			// Idle too long, or closed, or it spoke without being asked.
+			if netio.Now()-u.since > int64(p.o.UpstreamIdle) || u.Peer() != netio.Open {
+				_ = u.Close() // nothing was under way
+				h.leave()
+				continue
+			}
+		}
+		return u
+	}
+}
+
+// put keeps a connection for the next request.
+func (p *pool) put(u *upstream) {
+	p.o.Gauges.PoolActive.Add(-1)
+	u.in.Free()
+	u.used = true
+	u.since = netio.Now()
+	h := u.host
+	h.mu.Lock()
+	h.out--
+	if h.gone {
+		h.mu.Unlock()
+		_ = u.Close()
+		return
+	}
+	u.next, h.idle = h.idle, u
+	h.kept++
+	h.mu.Unlock()
+	p.o.Gauges.PoolIdle.Add(1)
+}
+
+// discard closes a connection that an exchange owned.
+func (p *pool) discard(u *upstream) {
+	p.o.Gauges.PoolActive.Add(-1)
+	u.in.Free()
+	_ = u.Close() // it is of no use, whatever it says
+	u.host.leave()
+}
+
+func (h *host) leave() {
+	h.mu.Lock()
+	h.out--
+	h.mu.Unlock()
+}
+
+// closeIdle closes what has been idle for too long at the time now, or was
+// closed by its upstream, and forgets hosts without connections.
+func (p *pool) closeIdle(now int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for k, h := range p.hosts {
+		if h.closeIdle(p.o, now) == 0 {
+			delete(p.hosts, k)
+		}
+	}
+}
+
+func (h *host) closeIdle(o *Options, now int64) (left int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for at := &h.idle; *at != nil; {
+		u := *at
+		if now-u.since <= int64(o.UpstreamIdle) && u.Peer() == netio.Open {
+			at = &u.next
+			continue
+		}
+		*at = u.next
+		h.kept--
+		o.Gauges.PoolIdle.Add(-1)
+		_ = u.Close()
+	}
+	h.gone = h.kept+h.out == 0
+	return h.kept + h.out
+}
+
+func (p *pool) empty() bool {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	return len(p.hosts) == 0
+}

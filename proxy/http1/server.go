@@ -1,0 +1,150 @@
+package http1
+
+import (
+	"context"
+	"crypto/tls"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/telemesh/telemesh/proxy/exchange"
+	"github.com/telemesh/telemesh/proxy/netio"
+)
+
+// Options of a server. Direction, Handler, Gauges and Dial are required.
+type Options struct {
+	Direction exchange.Direction
+	Handler   exchange.Handler
+	Gauges    *exchange.Gauges
+	// Dial opens an upstream connection within the target's connect timeout.
+	Dial func(ctx context.Context, t exchange.Target) (net.Conn, error)
+	// DownstreamIdle is how long a connection may be silent between requests.
+	DownstreamIdle time.Duration
+	// UpstreamIdle is how long an unused upstream connection is kept: below
+	// the upstream's own limit, or it closes under a request.
+	UpstreamIdle time.Duration
+	// HeadTimeout is from a head's first byte to its last.
+	HeadTimeout time.Duration
+	// StreamIdle is how long a request may go without a byte either way.
+	StreamIdle time.Duration
+	// HalfClose is how long the answer may take after the downstream has ended
+	// its direction. Half a close and a whole one look the same from here.
+	HalfClose time.Duration
+	// MaxHeaderBytes of a request or response head.
+	MaxHeaderBytes int
+	// HTTP2 takes over a connection that begins with HTTP/2's preface, and
+	// closes it; nil refuses it.
+	HTTP2 func(ctx context.Context, c *netio.Conn, facts ConnFacts)
+	// ProtocolError counts input that is not HTTP, by a constant reason.
+	ProtocolError func(reason string)
+	Logger        *slog.Logger
+}
+
+func (o *Options) setDefaults() {
+	for _, d := range []struct {
+		field *time.Duration
+		value time.Duration
+	}{
+		{&o.DownstreamIdle, 65 * time.Second},
+		{&o.UpstreamIdle, 3 * time.Second},
+		{&o.HeadTimeout, 30 * time.Second},
+		{&o.StreamIdle, 5 * time.Minute}, // Envoy's default
+		{&o.HalfClose, 5 * time.Second},
+	} {
+		if *d.field == 0 {
+			*d.field = d.value
+		}
+	}
+	if o.MaxHeaderBytes == 0 {
+		o.MaxHeaderBytes = 64 << 10
+	}
+	if o.ProtocolError == nil {
+		o.ProtocolError = func(string) {}
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+}
+
+// ConnFacts is what is known of a downstream connection before its first byte of
+// HTTP.
+type ConnFacts struct {
+	Downstream          string         // host:port
+	OriginalDestination netip.AddrPort // of a captured connection
+	TLS                 *tls.ConnectionState
+}
+
+// Server relays the HTTP/1 connections of one listener.
+type Server struct {
+	o        Options
+	pool     pool
+	draining atomic.Bool
+
+	mu    sync.Mutex // guards the fields below
+	conns map[*conn]struct{}
+	sweep chan struct{} // closed to end the sweep, nil while none runs
+	swept sync.WaitGroup
+}
+
+// NewServer returns a server without connections. It has no goroutine until it
+// serves.
+func NewServer(o Options) *Server {
+	o.setDefaults()
+	s := &Server{o: o, conns: make(map[*conn]struct{})}
+	s.pool.init(&s.o)
+	return s
+}
+
+// Serve relays one connection until it ends, and closes it. It ends early when
+// ctx does.
+func (s *Server) Serve(ctx context.Context, c *netio.Conn, facts ConnFacts) {
+	d := &conn{s: s, c: c, facts: facts}
+	s.add(d)
+	stop := context.AfterFunc(ctx, d.abort)
+	d.serve(ctx)
+	s.remove(d)
+	if stop() && d.http2 {
+		s.o.HTTP2(ctx, c, facts)
+		return
+	}
+	_ = c.Close() // it has ended
+}
+
+func (s *Server) add(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.conns[c] = struct{}{}
+	if s.sweep == nil {
+		s.sweep = make(chan struct{})
+		s.swept.Add(1)
+		go s.runSweep(s.sweep)
+	}
+}
+
+func (s *Server) remove(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, c)
+}
+
+// Drain lets every connection end after the request that it is at, and tells the
+// downstream with Connection: close. Connections that stay silent are closed by
+// and by; Close ends the rest.
+func (s *Server) Drain() { s.draining.Store(true) }
+
+// Close closes the kept upstream connections and ends the sweep. Connections
+// that are being served end with the context of their Serve.
+func (s *Server) Close() {
+	s.mu.Lock()
+	sweep := s.sweep
+	s.sweep = nil
+	s.mu.Unlock()
+	if sweep != nil {
+		close(sweep)
+	}
+	s.swept.Wait()
+	s.pool.closeIdle(netio.Now() + int64(time.Hour))
+}

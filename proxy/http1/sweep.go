@@ -1,0 +1,92 @@
+package http1
+
+import (
+	"time"
+
+	"github.com/telemesh/telemesh/proxy/netio"
+)
+
+const (
+	sweepEvery = 250 * time.Millisecond
+	poolEvery  = time.Second
+	// lookAfter is how long an answer takes until the sweep looks whether the
+	// downstream is still there.
+	lookAfter = 500 * time.Millisecond
+	// drainSilence is how long a connection must have been silent to be closed
+	// while draining. A busy one is told with its next answer instead, because
+	// closing it could meet a request on its way.
+	drainSilence = time.Second
+)
+
+// runSweep enforces the time limits until stop is closed.
+func (s *Server) runSweep(stop chan struct{}) {
+	defer s.swept.Done()
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	pooled := netio.Now()
+	for {
+		select {
+		case <-stop:
+			return
+		case <-tick.C:
+		}
+		now := netio.Now()
+		s.sweepConns(now)
+		if now-pooled >= int64(poolEvery) {
+			s.pool.closeIdle(now)
+			pooled = now
+		}
+		if s.rest(stop) {
+			return
+		}
+	}
+}
+
+// rest ends the sweep when there is nothing to sweep, so that a sidecar without
+// traffic costs nothing; the next connection begins another.
+func (s *Server) rest(stop chan struct{}) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.sweep != stop || len(s.conns) > 0 || !s.pool.empty() {
+		return false
+	}
+	s.sweep = nil
+	return true
+}
+
+func (s *Server) sweepConns(now int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	draining := s.draining.Load()
+	for c := range s.conns {
+		t := &c.timer
+		p := t.phase.Load()
+		switch {
+		case t.over(now):
+			t.fire(c, p)
+		case p == idle && draining && now-t.since.Load() > int64(drainSilence):
+			t.fire(c, idle)
+		case p == streaming && now-t.since.Load() > int64(lookAfter):
+			s.look(c, now)
+		}
+	}
+}
+
+// look ends a request whose downstream is gone. One that has only ended its own
+// direction may wait for the answer, but not for ever.
+func (s *Server) look(c *conn, now int64) {
+	t := &c.timer
+	switch c.c.Peer() {
+	case netio.Open:
+		t.half = 0
+	case netio.Gone:
+		t.fire(c, left)
+	case netio.HalfClosed:
+		if t.half == 0 {
+			t.half = now
+		}
+		if now-t.half > int64(s.o.HalfClose) {
+			t.fire(c, left)
+		}
+	}
+}

@@ -1,0 +1,70 @@
+package http1
+
+// Classes of bytes, RFC 9110 section 5.6.2 and 5.5.
+const (
+	tokenByte = 1 << iota // of a method or a field name
+	valueByte             // of a field value
+	hostByte              // of a Host field: RFC 3986 reg-name, IP literal, port
+)
+
+var class = func() (t [256]uint8) {
+	for c := range 256 {
+		alphanumeric := c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
+		if alphanumeric {
+			t[c] |= tokenByte | hostByte
+		}
+		if c >= ' ' && c != 0x7f || c == '\t' {
+			t[c] |= valueByte
+		}
+	}
+	for _, c := range "!#$%&'*+-.^_`|~" {
+		t[c] |= tokenByte
+	}
+	for _, c := range "!$%&'()*+,-.:;=[]_~" {
+		t[c] |= hostByte
+	}
+	return t
+}()
+
+var lower = func() (t [256]byte) {
+	for c := range t {
+		t[c] = byte(c)
+		if c >= 'A' && c <= 'Z' {
+			t[c] |= 0x20
+		}
+	}
+	return t
+}()
+
+// all reports whether every byte is of the class.
+func all(b []byte, of uint8) bool {
+	bad := false
+	for _, c := range b {
+		bad = bad || class[c]&of == 0
+	}
+	return !bad
+}
+
+// is compares without regard to case; name is in lower case.
+func is(b []byte, name string) bool {
+	if len(b) != len(name) {
+		return false
+	}
+	for i, c := range b {
+		if lower[c] != name[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// trim takes spaces and tabs off both ends.
+func trim(b []byte) []byte {
+	for len(b) > 0 && (b[0] == ' ' || b[0] == '\t') {
+		b = b[1:]
+	}
+	for len(b) > 0 && (b[len(b)-1] == ' ' || b[len(b)-1] == '\t') {
+		b = b[:len(b)-1]
+	}
+	return b
+}

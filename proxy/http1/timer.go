@@ -1,0 +1,71 @@
+package http1
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/telemesh/telemesh/proxy/netio"
+)
+
+// phase is what a connection waits for, and so what it means when that takes
+// too long.
+type phase = int32
+
+const (
+	nothing   phase = iota
+	idle            // the next request
+	heading         // the rest of a head
+	streaming       // a byte of a request's or answer's body, or an answer
+	left            // the downstream is gone
+	aborted         // the server stops
+)
+
+// timer is a connection's one time limit. Setting it is two stores; the server's
+// sweep looks at it a few times a second. That is coarse, and free: runtime
+// timers would cost a tenth of a request each.
+type timer struct {
+	phase atomic.Int32
+	span  atomic.Int64
+	since atomic.Int64
+	ended atomic.Int32 // the phase that went on for too long
+	up    atomic.Pointer[upstream]
+	half  int64 // when the sweep first saw the downstream's end; the sweep's own
+}
+
+func (t *timer) set(p phase, d time.Duration) {
+	t.since.Store(netio.Now())
+	t.span.Store(int64(d))
+	t.phase.Store(p)
+}
+
+// touch says that there was progress.
+func (t *timer) touch() { t.since.Store(netio.Now()) }
+
+func (t *timer) clear() { t.phase.Store(nothing) }
+
+// over reports that the phase has lasted too long at the time now.
+func (t *timer) over(now int64) bool {
+	return t.phase.Load() != nothing && now-t.since.Load() > t.span.Load()
+}
+
+// firedAs reports that the sweep ended the connection in phase p.
+func (t *timer) firedAs(p phase) bool { return t.ended.Load() == p }
+
+func (t *timer) fired() bool { return t.ended.Load() != nothing }
+
+// past makes a deadline end a wait at once.
+var past = time.Unix(1, 0)
+
+// fire ends whatever the connection waits for. The goroutine that waits finds
+// out why and has the last word; the connection does not survive.
+func (t *timer) fire(c *conn, p phase) {
+	if !t.ended.CompareAndSwap(nothing, p) {
+		return
+	}
+	if up := t.up.Load(); up != nil {
+		_ = up.SetDeadline(past)
+	}
+	if p != left {
+		_ = c.c.SetDeadline(past)
+	}
+}
