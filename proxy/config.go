@@ -38,6 +38,9 @@ type Config struct {
 	StateDir string
 	// DrainTime is how long requests in flight may take after SIGTERM.
 	DrainTime time.Duration
+	// TrafficPolicyFile holds DestinationRules for the services that the
+	// workload calls; empty means the mesh's default for all.
+	TrafficPolicyFile string
 	// MaxHeaderBytes of a request head.
 	MaxHeaderBytes int
 }

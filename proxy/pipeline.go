@@ -2,11 +2,13 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"net"
 	"strings"
 
 	"github.com/telemesh/telemesh/internal/vocab"
 	"github.com/telemesh/telemesh/policy-check/check"
+	"github.com/telemesh/telemesh/proxy/cluster"
 	"github.com/telemesh/telemesh/proxy/exchange"
 	"github.com/telemesh/telemesh/proxy/identity"
 	"github.com/telemesh/telemesh/proxy/propagation"
@@ -42,7 +44,7 @@ type pipeline struct {
 
 // Begin implements exchange.Handler.
 func (p *pipeline) Begin(ctx context.Context, x *exchange.Exchange) (exchange.Target, *exchange.Reply) {
-	cluster := p.identify(x)
+	service := p.identify(x)
 	propagation.Stamp(x)
 	if reply := p.check(ctx, x); reply != nil {
 		return exchange.Target{}, reply
@@ -50,7 +52,7 @@ func (p *pipeline) Begin(ctx context.Context, x *exchange.Exchange) (exchange.Ta
 	if x.Direction == exchange.Inbound {
 		return p.toApplication(x)
 	}
-	return p.toEndpoint(x, cluster)
+	return p.toEndpoint(x, service)
 }
 
 // Waits implements exchange.Handler.
@@ -63,7 +65,7 @@ func (p *pipeline) Retry(*exchange.Exchange, exchange.Outcome) (exchange.Target,
 
 // identify names both ends. The peer header is taken off in both directions:
 // it is the mesh's, and an application's claim counts for nothing.
-func (p *pipeline) identify(x *exchange.Exchange) *route.Cluster {
+func (p *pipeline) identify(x *exchange.Exchange) *route.Service {
 	header := x.Request.Get(vocab.HeaderPeer)
 	x.Request.Del(vocab.HeaderPeer)
 	if x.Direction == exchange.Inbound {
@@ -77,7 +79,7 @@ func (p *pipeline) identify(x *exchange.Exchange) *route.Cluster {
 		return nil
 	}
 	x.Source, x.Security = p.self, vocab.Unknown
-	cluster, ok := p.routes.Lookup(x.Record.Host)
+	service, ok := p.routes.Lookup(x.Record.Host)
 	if !ok {
 		// One node for everything outside: a host name that a caller chose
 		// must not become a label.
@@ -86,10 +88,10 @@ func (p *pipeline) identify(x *exchange.Exchange) *route.Cluster {
 		x.Record.Route = passthrough
 		return nil
 	}
-	x.Destination = cluster.Peer
-	x.DestinationService = cluster.Host
-	x.Record.Route = cluster.Route
-	return cluster
+	x.Destination = service.Peer
+	x.DestinationService = service.Host
+	x.Record.Route = service.Route
+	return service
 }
 
 // check asks the local policy and turns a refusal into an answer.
@@ -147,21 +149,41 @@ const (
 
 // toEndpoint picks an endpoint of the mesh, or passes a request for another
 // host through if its URL or its Host named a full address.
-func (p *pipeline) toEndpoint(x *exchange.Exchange, cluster *route.Cluster) (exchange.Target, *exchange.Reply) {
-	if cluster == nil {
+func (p *pipeline) toEndpoint(x *exchange.Exchange, service *route.Service) (exchange.Target, *exchange.Reply) {
+	if service == nil {
 		return p.passThrough(x)
 	}
-	endpoint := cluster.Pick()
-	if endpoint == nil {
-		x.Fail(vocab.FlagNoHealthyUpstream, "no_healthy_upstream")
-		return exchange.Target{}, &exchange.Reply{
-			Status: http503, ContentType: "text/plain",
-			Body: "no healthy upstream: service " + cluster.Host + " has no sidecar in the registry; is it running? (meshctl status)\n",
-		}
+	key, setCookie := service.Key(x, x.Record.Path)
+	endpoint, err := service.Pick(key)
+	if err != nil {
+		return exchange.Target{}, unavailable(x, service, err)
 	}
-	x.Destination = &endpoint.Peer
+	if setCookie != "" {
+		x.ResponseHeaders = append(x.ResponseHeaders, exchange.Field{Name: setCookieHeader, Value: setCookie})
+	}
+	x.Destination = endpoint.Peer
 	x.Request.Set(vocab.HeaderPeer, p.selfHeader)
-	return exchange.Target{Address: endpoint.Address, Endpoint: endpoint}, nil
+	return exchange.Target{
+		Address: endpoint.Address, Endpoint: endpoint, Timeouts: service.Timeouts(), Limits: service.Limits(),
+	}, nil
+}
+
+// unavailable answers a request that no endpoint can have.
+func unavailable(x *exchange.Exchange, service *route.Service, err error) *exchange.Reply {
+	reply := &exchange.Reply{Status: http503, ContentType: "text/plain"}
+	if errors.Is(err, cluster.ErrOverflow) {
+		x.Fail(vocab.FlagUpstreamOverflow, "upstream_reset_before_response_started{overflow}")
+		reply.Body = "upstream overflow: too many requests to " + service.Host + " are under way\n"
+		reply.Headers = []exchange.Field{{Name: "x-envoy-overloaded", Value: "true"}}
+		return reply
+	}
+	x.Fail(vocab.FlagNoHealthyUpstream, "no_healthy_upstream")
+	if service.Empty() {
+		reply.Body = "no healthy upstream: service " + service.Host + " has no sidecar in the registry; is it running? (meshctl status)\n"
+	} else {
+		reply.Body = "no healthy upstream: every endpoint of " + service.Host + " failed too often and is left out for a while\n"
+	}
+	return reply
 }
 
 func (p *pipeline) passThrough(x *exchange.Exchange) (exchange.Target, *exchange.Reply) {
@@ -201,6 +223,11 @@ func (p *pipeline) Respond(x *exchange.Exchange) {
 		h.Set(vocab.HeaderRequestID, propagation.RequestID(x))
 	}
 	for _, f := range x.ResponseHeaders {
+		// A head cannot hold two of a name as yet, and the application's cookie
+		// matters more than ours: ours comes with an answer that has none.
+		if f.Name == setCookieHeader && h.Get(f.Name) != "" {
+			continue
+		}
 		h.Set(f.Name, f.Value)
 	}
 }
@@ -220,6 +247,9 @@ func (p *pipeline) learn(x *exchange.Exchange, peer, verdict string) {
 		}
 	}
 }
+
+// setCookieHeader carries the cookie that keeps a caller with its endpoint.
+const setCookieHeader = "set-cookie"
 
 // passthrough is Envoy's name for what no service of the mesh serves.
 const passthrough = "PassthroughCluster"

@@ -14,10 +14,12 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strconv"
 	"sync/atomic"
@@ -39,6 +41,7 @@ import (
 	"github.com/telemesh/telemesh/policy-check/check"
 	"github.com/telemesh/telemesh/policy-check/lease"
 	"github.com/telemesh/telemesh/proxy/admin"
+	"github.com/telemesh/telemesh/proxy/cluster"
 	"github.com/telemesh/telemesh/proxy/discovery"
 	"github.com/telemesh/telemesh/proxy/engine"
 	"github.com/telemesh/telemesh/proxy/exchange"
@@ -151,7 +154,11 @@ func (p *Proxy) build() error {
 		return fmt.Errorf("hub address %q: %w", c.HubAddress, err)
 	}
 	p.store = report.NewStore()
-	p.routes = route.NewTable(c.Namespace, c.Cluster)
+	settings, err := trafficPolicies(c.TrafficPolicyFile)
+	if err != nil {
+		return err
+	}
+	p.routes = route.NewTable(c.Namespace, c.Cluster, settings)
 	p.leases = lease.NewClient(lease.ClientOptions{Sidecar: c.Instance, Epoch: p.epoch, Logger: p.log})
 	p.checker = check.New(check.Options{Namespace: c.Namespace, Service: c.Service, Leases: p.leases, Logger: p.log})
 	p.policyVersions.Store(&map[string]string{})
@@ -172,6 +179,19 @@ func (p *Proxy) build() error {
 	}
 	p.engines()
 	return nil
+}
+
+// trafficPolicies reads a file of DestinationRules; any problem refuses it.
+func trafficPolicies(file string) (map[string]cluster.Settings, error) {
+	if file == "" {
+		return nil, nil
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("--traffic-policy: %w", err)
+	}
+	settings, problems := cluster.ParseTrafficPolicy(file, data)
+	return settings, errors.Join(problems...)
 }
 
 func (p *Proxy) engines() {

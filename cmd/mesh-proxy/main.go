@@ -72,6 +72,7 @@ func command() *cobra.Command {
 	f.StringVar(&c.HubAddress, "hub", "", "gRPC address of the hub (default 127.0.0.1:15010)")
 	f.StringVar(&c.StateDir, "state-dir", "", "keeps the last known configuration for a start without hub")
 	f.DurationVar(&c.DrainTime, "drain-time", 0, "time for requests in flight after SIGTERM (default 5s)")
+	f.StringVar(&c.TrafficPolicyFile, "traffic-policy", "", "YAML file of DestinationRules for the services that the workload calls")
 	f.IntVar(&c.MaxHeaderBytes, "max-header-bytes", 0, "largest request head (default 65536)")
 	f.StringVar(&logLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&addressFile, "address-file", "", "writes the bound addresses as JSON to this file once the sidecar listens")

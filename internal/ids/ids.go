@@ -9,7 +9,6 @@ package ids
 import (
 	"encoding/hex"
 	"math/rand/v2"
-	"strings"
 )
 
 // TraceID is a W3C trace ID. The zero value means none.
@@ -45,19 +44,25 @@ func putUint64(b []byte, v uint64) {
 // String is the 32-digit hexadecimal form.
 func (t TraceID) String() string { return hex.EncodeToString(t[:]) }
 
+// AppendHex appends the 32-digit hexadecimal form.
+func (t TraceID) AppendHex(dst []byte) []byte { return hex.AppendEncode(dst, t[:]) }
+
+// AppendUUID appends the form in which the trace ID serves as x-request-id.
+func (t TraceID) AppendUUID(dst []byte) []byte {
+	dst = append(hex.AppendEncode(dst, t[0:4]), '-')
+	dst = append(hex.AppendEncode(dst, t[4:6]), '-')
+	dst = append(hex.AppendEncode(dst, t[6:8]), '-')
+	dst = append(hex.AppendEncode(dst, t[8:10]), '-')
+	return hex.AppendEncode(dst, t[10:16])
+}
+
 // IsZero reports whether there is no trace ID.
 func (t TraceID) IsZero() bool { return t == TraceID{} }
 
 // UUID is the form in which the trace ID serves as x-request-id.
 func (t TraceID) UUID() string {
 	var b [36]byte
-	hex.Encode(b[0:8], t[0:4])
-	hex.Encode(b[9:13], t[4:6])
-	hex.Encode(b[14:18], t[6:8])
-	hex.Encode(b[19:23], t[8:10])
-	hex.Encode(b[24:36], t[10:16])
-	b[8], b[13], b[18], b[23] = '-', '-', '-', '-'
-	return string(b[:])
+	return string(t.AppendUUID(b[:0]))
 }
 
 // String is the 16-digit hexadecimal form, empty for none.
@@ -68,17 +73,27 @@ func (s SpanID) String() string {
 	return hex.EncodeToString(s[:])
 }
 
+// AppendHex appends the 16-digit hexadecimal form, also of none.
+func (s SpanID) AppendHex(dst []byte) []byte { return hex.AppendEncode(dst, s[:]) }
+
 // ParseTraceID reads 32 hexadecimal digits, or a UUID. Zero is refused.
 func ParseTraceID(s string) (TraceID, bool) {
 	var id TraceID
-	if len(s) == 36 && s[8] == '-' && s[13] == '-' && s[18] == '-' && s[23] == '-' {
-		s = strings.ReplaceAll(s, "-", "")
-	}
-	if len(s) != 32 {
+	uuid := len(s) == 36 && s[8] == '-' && s[13] == '-' && s[18] == '-' && s[23] == '-'
+	if !uuid && len(s) != 32 {
 		return id, false
 	}
-	if _, err := hex.Decode(id[:], []byte(s)); err != nil {
-		return TraceID{}, false
+	at := 0
+	for i := range id {
+		if uuid && (i == 4 || i == 6 || i == 8 || i == 10) {
+			at++ // the dash
+		}
+		high, low := digit(s[at]|0x20), digit(s[at+1]|0x20) // letters of either case
+		if s[at] < '0' || s[at+1] < '0' || high > 15 || low > 15 {
+			return TraceID{}, false
+		}
+		id[i] = high<<4 | low
+		at += 2
 	}
 	return id, !id.IsZero()
 }
@@ -134,13 +149,17 @@ func digit(c byte) byte {
 
 // String is the header's value, version 00.
 func (p Traceparent) String() string {
-	b := make([]byte, 0, 55)
-	b = append(b, "00-"...)
-	b = hex.AppendEncode(b, p.TraceID[:])
-	b = append(b, '-')
-	b = hex.AppendEncode(b, p.SpanID[:])
+	var b [55]byte
+	return string(p.Append(b[:0]))
+}
+
+// Append appends the header's value, version 00, 55 bytes.
+func (p Traceparent) Append(dst []byte) []byte {
+	dst = append(dst, "00-"...)
+	dst = append(p.TraceID.AppendHex(dst), '-')
+	dst = p.SpanID.AppendHex(dst)
 	if p.Sampled {
-		return string(append(b, "-01"...))
+		return append(dst, "-01"...)
 	}
-	return string(append(b, "-00"...))
+	return append(dst, "-00"...)
 }

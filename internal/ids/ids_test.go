@@ -47,6 +47,46 @@ func TestParseTraceparent(t *testing.T) {
 	}
 }
 
+func TestParseTraceIDRefuses(t *testing.T) {
+	for _, bad := range []string{
+		"", "0af7651916cd43dd8448eb211c80319", "0af7651916cd43dd8448eb211c80319g", "00000000000000000000000000000000",
+		"-0a-f765-19-6cd-43dd-8448-eb211c8031", "--------9ab0-4c0a-9f0e-0123456789ab", "3d1f6c80-6a0e-4c0a-9f0e-0123456789-b",
+		"3d1f6c80-6a0e-4c0a-9f0e-0123456789\x11b",
+	} {
+		if id, ok := ParseTraceID(bad); ok {
+			t.Errorf("ParseTraceID(%q) = %v, want refusal", bad, id)
+		}
+	}
+}
+
+func TestAppendingDoesNotAllocate(t *testing.T) {
+	p := Traceparent{TraceID: NewTraceID(), SpanID: NewSpanID(), Sampled: true}
+	uuid := p.TraceID.UUID()
+	buf := make([]byte, 0, 128)
+	if n := testing.AllocsPerRun(1000, func() {
+		buf = p.Append(p.TraceID.AppendUUID(buf[:0]))
+		if _, ok := ParseTraceID(uuid); !ok {
+			t.Fatal("not read")
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations, want 0", n)
+	}
+}
+
+func FuzzParseTraceID(f *testing.F) {
+	f.Add("3d1f6c80-6a0e-4c0a-9f0e-0123456789ab")
+	f.Add("0af7651916cd43dd8448eb211c80319c")
+	f.Fuzz(func(t *testing.T, s string) {
+		id, ok := ParseTraceID(s)
+		if !ok {
+			return
+		}
+		if got := strings.ToLower(s); got != id.String() && got != id.UUID() {
+			t.Errorf("%q reads as %s", s, id)
+		}
+	})
+}
+
 func FuzzParseTraceparent(f *testing.F) {
 	f.Add("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
 	f.Fuzz(func(t *testing.T, s string) {

@@ -176,6 +176,16 @@ const (
 	HeaderRequestID   = "x-request-id"
 	HeaderTraceparent = "traceparent"
 	HeaderTracestate  = "tracestate"
+	// Trace contexts of others: B3 in one header or in several, Jaeger's and
+	// OpenCensus' for gRPC.
+	HeaderB3           = "b3"
+	HeaderB3TraceID    = "x-b3-traceid"
+	HeaderB3SpanID     = "x-b3-spanid"
+	HeaderB3Parent     = "x-b3-parentspanid"
+	HeaderB3Sampled    = "x-b3-sampled"
+	HeaderB3Flags      = "x-b3-flags"
+	HeaderUberTraceID  = "uber-trace-id"
+	HeaderGRPCTraceBin = "grpc-trace-bin"
 	// HeaderPeer carries a sidecar's identity to the next sidecar, on requests
 	// and on responses. It never reaches an application.
 	HeaderPeer = "x-telemesh-peer"

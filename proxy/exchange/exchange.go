@@ -66,6 +66,12 @@ type Exchange struct {
 	Scheme string
 	// Downstream is the caller's address, host:port.
 	Downstream string
+	// DownstreamLocal and UpstreamLocal are this sidecar's own ends of the two
+	// connections, host:port; empty if the engine does not tell.
+	DownstreamLocal string
+	UpstreamLocal   string
+	// TransportFailure says why no connection to the upstream came about.
+	TransportFailure string
 	// OriginalDestination is where a captured connection was going; the zero
 	// value for one that was made to the sidecar itself.
 	OriginalDestination netip.AddrPort
@@ -80,6 +86,10 @@ type Exchange struct {
 	Destination        *identity.Peer
 	DestinationService string // fully qualified
 	Security           string // none, mutual_tls, unknown
+
+	// Scratch holds the texts that Begin writes into the heads: views into it
+	// need no allocation and end with the exchange.
+	Scratch [192]byte
 
 	// ResponseHeaders are added to the answer, whoever gives it.
 	ResponseHeaders []Field

@@ -39,6 +39,8 @@ type Target struct {
 	Protocol Protocol
 	// Timeouts of the attempt.
 	Timeouts Timeouts
+	// Limits of the service, shared by all its endpoints; nil means none.
+	Limits *Limits
 }
 
 // Endpoint is one upstream host among several.
@@ -85,6 +87,8 @@ const (
 // Outcome is how an attempt went.
 type Outcome struct {
 	Failure Failure
+	// Unsent: the attempt ended before any byte of the request was written.
+	Unsent bool
 	// Status of the answer, 0 without one. GRPC is the gRPC status plus one,
 	// 0 if there was none.
 	Status int

@@ -4,14 +4,20 @@ import (
 	"testing"
 
 	discoveryv1 "github.com/telemesh/telemesh/api/discovery/v1"
+	"github.com/telemesh/telemesh/proxy/cluster"
+	"github.com/telemesh/telemesh/proxy/exchange"
 )
 
-func table(endpoints ...*discoveryv1.Endpoint) *Table {
-	t := NewTable("default", "local")
-	t.Set([]*discoveryv1.Service{
+func services(endpoints ...*discoveryv1.Endpoint) []*discoveryv1.Service {
+	return []*discoveryv1.Service{
 		{Namespace: "default", Name: "reviews", Host: "reviews.default.svc.cluster.local", Port: 9080, Endpoints: endpoints},
 		{Namespace: "other", Name: "ledger", Host: "ledger.other.svc.cluster.local"},
-	})
+	}
+}
+
+func table(endpoints ...*discoveryv1.Endpoint) *Table {
+	t := NewTable("default", "local", nil)
+	t.Set(services(endpoints...))
 	return t
 }
 
@@ -25,45 +31,59 @@ func TestLookupTakesEveryDNSSpelling(t *testing.T) {
 			t.Errorf("Lookup(%q) finds nothing", host)
 		}
 	}
-	for _, host := range []string{"ledger", "review", "", "example.com:80", "reviews.other"} {
+	for _, host := range []string{"ledger", "review", "", ":", ".", "example.com:80", "reviews.other", "::1", "[::1]:80", string(make([]byte, 300))} {
 		if c, ok := tab.Lookup(host); ok {
 			t.Errorf("Lookup(%q) = %s, want nothing", host, c.Host)
 		}
 	}
 }
 
-func TestPickAvoidsUnreachableApplications(t *testing.T) {
-	c, _ := table(
-		&discoveryv1.Endpoint{Address: "127.0.0.1:1"},
-		&discoveryv1.Endpoint{Address: "127.0.0.1:2", Healthy: true},
-	).Lookup("reviews")
-	for range 50 {
-		if e := c.Pick(); e.Address != "127.0.0.1:2" {
-			t.Fatalf("picked %s, whose application is unreachable", e.Address)
+func TestLookupDoesNotAllocate(t *testing.T) {
+	tab := table()
+	for _, host := range []string{"reviews", "Reviews:9080", "Reviews.Default.svc.cluster.local.:80", "example.com:80"} {
+		if n := testing.AllocsPerRun(1000, func() { tab.Lookup(host) }); n != 0 {
+			t.Errorf("Lookup(%q): %v allocations, want 0", host, n)
 		}
 	}
 }
 
-func TestPickTriesAnUnreachableOneWhenNoneIsLeft(t *testing.T) {
-	c, _ := table(&discoveryv1.Endpoint{Address: "127.0.0.1:1"}).Lookup("reviews")
-	if c.Pick() == nil {
-		t.Error("picked nothing although an endpoint is known")
+func TestSetKeepsWhatIsUnderWay(t *testing.T) {
+	tab := table(&discoveryv1.Endpoint{Address: "127.0.0.1:1", Healthy: true})
+	before, _ := tab.Lookup("reviews")
+	e, err := before.Pick(cluster.Key{})
+	if err != nil {
+		t.Fatal(err)
 	}
-	if empty, _ := table().Lookup("reviews"); empty.Pick() != nil {
-		t.Error("picked an endpoint of an empty cluster")
+	tab.Set(services(&discoveryv1.Endpoint{Address: "127.0.0.1:1", Healthy: true, Version: "v2"}))
+	after, _ := tab.Lookup("reviews")
+	if got := after.Status().Endpoints[0]; after != before || got.InFlight != 1 || got.Version != "v2" {
+		t.Errorf("after another Set: %+v, want the request in flight and the new version", got)
+	}
+	e.Done(exchange.Outcome{Status: 200})
+	if got := after.Status().Endpoints[0].InFlight; got != 0 {
+		t.Errorf("%d in flight after Done", got)
 	}
 }
 
-func TestPickSpreadsByLoad(t *testing.T) {
-	c, _ := table(
-		&discoveryv1.Endpoint{Address: "127.0.0.1:1", Healthy: true},
-		&discoveryv1.Endpoint{Address: "127.0.0.1:2", Healthy: true},
-	).Lookup("reviews")
-	held := map[string]int{}
-	for range 100 {
-		held[c.Pick().Address]++ // never Done: load grows
+func TestClustersAreListedOnceEach(t *testing.T) {
+	got := table().Clusters()
+	if len(got) != 2 || got[0].Name != "ledger" || got[1].Name != "reviews" {
+		t.Errorf("Clusters() = %+v", got)
 	}
-	if d := held["127.0.0.1:1"] - held["127.0.0.1:2"]; d < -20 || d > 20 {
-		t.Errorf("100 held requests spread %v", held)
+}
+
+func TestSettingsAreThoseOfTheHost(t *testing.T) {
+	tab := NewTable("default", "local", map[string]cluster.Settings{"reviews.default.svc.cluster.local": {Balancer: cluster.Maglev}})
+	tab.Set(services())
+	got := tab.Clusters()
+	if got[0].Balancer != "LEAST_REQUEST" || got[1].Balancer != "MAGLEV" {
+		t.Errorf("balancers %s and %s", got[0].Balancer, got[1].Balancer)
+	}
+}
+
+func BenchmarkLookup(b *testing.B) {
+	tab := table()
+	for b.Loop() {
+		tab.Lookup("Reviews:9080")
 	}
 }
