@@ -93,7 +93,7 @@ func Detect(ctx context.Context, c *netio.Conn, o Options) (Result, error) {
 	}
 	p := &peek{c: c, o: o, alarm: &alarm{c: c}}
 	if o.Upstream != nil && o.Hint == Any {
-		p.watch = startWatch(ctx, p.alarm, &o, known, c.Readable())
+		p.watch = startWatch(ctx, p.alarm, &o, known, c.Peer() != netio.Open)
 	}
 	stop := context.AfterFunc(ctx, p.alarm.ring)
 	err := p.read()

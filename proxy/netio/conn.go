@@ -58,10 +58,6 @@ func New(c net.Conn, early []byte) *Conn {
 	return out
 }
 
-// Unread puts bytes back in front of what is to be read. The connection keeps
-// them.
-func (c *Conn) Unread(b []byte) { c.early = append(b, c.early...) }
-
 // Plain reports whether the bytes on the connection are the bytes on the wire.
 func (c *Conn) Plain() bool { return c.raw != nil }
 
