@@ -263,7 +263,9 @@ func (p *pool) close() {
 }
 
 // open opens a stream on an upstream connection with h's head; what h has queued
-// follows. It reports false if the connection takes no more streams.
+// follows. An END_STREAM that did not come with the head does not go with it
+// either: gRPC servers in Go take only that of DATA for the end of the messages.
+// It reports false if the connection takes no more streams.
 func (c *conn) open(b *batch, h *half, head []hpack.HeaderField, end bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -273,17 +275,19 @@ func (c *conn) open(b *batch, h *half, head []hpack.HeaderField, end bool) bool 
 	id := c.nextID
 	c.nextID += 2
 	h.attach(c, id)
-	end = end && h.pending() == 0 && len(h.trailers) == 0
 	c.encode(id, head, end)
 	b.add(c)
-	if end {
-		h.end = true
+	switch {
+	case end:
 		c.outEnded(b, h)
-	} else if h.pending() > 0 {
+	case h.pending() > 0:
 		c.schedule(h)
 		c.pump(b)
-	} else if len(h.trailers) > 0 {
+	case len(h.trailers) > 0:
 		c.finishQueue(b, h)
+	case h.end:
+		c.writeData(b, h, nil, true)
+		c.outEnded(b, h)
 	}
 	return true
 }

@@ -44,6 +44,7 @@ type stream struct {
 	attached bool // up is, or was, on a connection
 	turn     uint64
 	headSent bool
+	headOnly bool // END_STREAM came with the request's head
 	reqEnd   bool // the request is complete, or no longer wanted
 	respEnd  bool // the answer is complete
 	downSent bool // and has gone out
@@ -129,7 +130,7 @@ func (st *stream) prepare(c *conn, r *request, end bool) {
 	st.req.fields, c.head.fields = c.head.fields, st.req.fields[:0]
 	st.down.sink, st.up.sink = st, st
 	st.method, st.protocol = r.method, r.protocol
-	st.length, st.reqEnd, st.ended = r.length, end, false
+	st.length, st.headOnly, st.reqEnd, st.ended = r.length, end, end, false
 	st.start = netio.Now()
 	st.bytesIn = st.req.size()
 
@@ -210,7 +211,7 @@ func (st *stream) try(b *batch) {
 // place looks for an upstream connection and reports whether there was one.
 func (st *stream) place(b *batch) bool {
 	st.up.src, st.up.srcID = st.down.c, st.down.id
-	switch st.server.pool.open(b, st.target, &st.up, st.req.fields, st.reqEnd, waiter{st, st.turn}) {
+	switch st.server.pool.open(b, st.target, &st.up, st.req.fields, st.headOnly, waiter{st, st.turn}) {
 	case placed:
 		st.attached = true
 		return true
