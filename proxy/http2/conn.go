@@ -50,6 +50,7 @@ type conn struct {
 	paused     bool
 	broken     bool // writing failed
 	closed     bool // nothing is sent any more
+	finished   bool // nothing is written any more
 	stopped    bool // the reader shall end the connection
 	draining   bool // no new streams
 	final      bool // both sides know the last stream: the end comes with it
@@ -184,23 +185,31 @@ func (c *conn) finish(err error) {
 	c.batch.add(c)
 	c.batch.run()
 	c.linger(fault != nil)
+	c.mu.Lock()
+	c.finished = true
+	c.mu.Unlock()
 	_ = c.io.Close() // nothing more is to be said
 	c.writers.Wait()
 	c.in.Free()
 	c.mu.Lock()
 	release(c.wbuf)
 	c.wbuf = nil
-	for _, st := range c.free {
-		st.retire()
-	}
+	free := c.free
 	c.free = nil
 	c.mu.Unlock()
+	for _, st := range free {
+		st.retire()
+	}
 }
 
 // linger lets the peer read our last words: closing with unread input would
 // reset the connection under them.
 func (c *conn) linger(fault bool) {
-	c.writers.Wait()
+	c.mu.Lock()
+	for c.writing {
+		c.room.Wait()
+	}
+	c.mu.Unlock()
 	if !fault {
 		return
 	}

@@ -143,6 +143,8 @@ func (c *conn) pump(b *batch) {
 		}
 		if h.end {
 			c.finishQueue(b, h)
+		} else if h.watched {
+			b.sent = append(b.sent, sentEnd{h.sink, c, h.id})
 		}
 	}
 }

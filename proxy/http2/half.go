@@ -24,6 +24,8 @@ type half struct {
 	end      bool // END_STREAM follows the queue, on the trailers if there are any
 	// quiet: once END_STREAM has gone out, the peer need not finish its own side.
 	quiet bool
+	// watched: onSent also tells when the queue has gone out.
+	watched bool
 
 	recvEnd, sentEnd bool
 	begun            bool // a header block went out

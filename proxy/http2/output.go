@@ -81,7 +81,7 @@ func (c *conn) encode(id uint32, fields []hpack.HeaderField, end bool) {
 // left to a goroutine that ends when all is written. No lock may be held.
 func (c *conn) flush(b *batch) {
 	c.mu.Lock()
-	if c.writing || len(c.wbuf) == 0 {
+	if c.writing || c.finished || len(c.wbuf) == 0 {
 		c.mu.Unlock()
 		return
 	}
@@ -91,13 +91,25 @@ func (c *conn) flush(b *batch) {
 		c.mu.Unlock()
 		n, err := c.io.TryWrite(buf)
 		if err == nil && n < len(buf) {
-			c.writers.Go(func() { c.writeRest(buf, n) })
+			c.writeLater(buf, n)
 			return
 		}
 		if !c.written(b, buf, err) {
 			return
 		}
 	}
+}
+
+// writeLater starts a goroutine for a slow socket, unless nobody would wait for
+// it any more.
+func (c *conn) writeLater(buf []byte, n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.finished {
+		c.writing = false
+		return
+	}
+	c.writers.Go(func() { c.writeRest(buf, n) })
 }
 
 // take empties the output into the caller's hands, with the lock held.

@@ -338,6 +338,9 @@ func (st *stream) recycle() {
 	c.free = append(c.free, st)
 }
 
-// retire lets go of a stream that was kept. It holds no lock: the connection
-// has ended and nobody else knows the stream.
-func (st *stream) retire() { st.limits.stop() }
+// retire lets go of a stream that was kept.
+func (st *stream) retire() {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.limits.stop()
+}
