@@ -233,6 +233,11 @@ func (st *stream) upstreamReset(b *batch, code errCode, why cause) {
 		st.check(b)
 		return
 	}
+	if st.limits.request != 0 && netio.Now() >= st.limits.request {
+		// The upstream keeps the same deadline and was quicker than our timer.
+		st.expired(b, st.limits.request)
+		return
+	}
 	f := failure{kind: exchange.Reset, flag: vocab.FlagUpstreamReset, cause: "remote_reset", status: 503}
 	switch why {
 	case causeRefused:
