@@ -116,38 +116,40 @@ func (p *pool) open(b *batch, t exchange.Target, h *half, head []hpack.HeaderFie
 		if s == nil {
 			return overflow
 		}
-		s.mu.Lock()
-		if s.dead {
-			s.mu.Unlock()
-			continue
+		if result, ok := s.open(b, t, h, head, end, w); ok {
+			return result
 		}
-		defer s.mu.Unlock()
-		return s.open(b, t, h, head, end, w)
 	}
 }
 
-func (s *set) open(b *batch, t exchange.Target, h *half, head []hpack.HeaderField, end bool, w waiter) placement {
+// open is the pool's for one set; false means that the set has left the pool.
+func (s *set) open(b *batch, t exchange.Target, h *half, head []hpack.HeaderField, end bool, w waiter) (placement, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.dead {
+		return overflow, false
+	}
 	best := s.emptiest()
 	if best != nil && best.load.Load() >= spreadAbove && len(s.conns)+s.dialing < runtime.GOMAXPROCS(0) {
 		s.dial(t)
 	}
 	if best != nil && best.open(b, h, head, end) {
-		return placed
+		return placed, true
 	}
 	for _, c := range s.conns {
 		if c != best && c.open(b, h, head, end) {
-			return placed
+			return placed, true
 		}
 	}
 	if len(s.waiting) >= maxWaiting {
-		return overflow
+		return overflow, true
 	}
 	s.waiting = append(s.waiting, w)
 	s.queued.Store(int32(len(s.waiting)))
 	if len(s.conns)+s.dialing < maxConns && s.dialing*initialConcurrent < len(s.waiting) {
 		s.dial(t)
 	}
-	return waits
+	return waits, true
 }
 
 func (s *set) emptiest() *conn {

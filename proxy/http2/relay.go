@@ -212,7 +212,11 @@ func (st *stream) answerTrailers(b *batch, l *fieldList, end bool) {
 
 // readStatus notes gRPC's own status.
 func (st *stream) readStatus(l *fieldList) {
-	if n, err := strconv.ParseUint(l.Get("grpc-status"), 10, 8); err == nil {
+	status := l.Get("grpc-status")
+	if status == "" {
+		return // ParseUint's error would be an allocation
+	}
+	if n, err := strconv.ParseUint(status, 10, 8); err == nil {
 		st.x.Record.GRPCStatus = uint32(n) + 1
 	}
 }
