@@ -162,6 +162,7 @@ const (
 	FlagNoHealthyUpstream     = "UH"
 	FlagUpstreamConnect       = "UF"
 	FlagUpstreamTermination   = "UC"
+	FlagUpstreamReset         = "UR"
 	FlagUpstreamTimeout       = "UT"
 	FlagUpstreamOverflow      = "UO"
 	FlagNoRoute               = "NR"

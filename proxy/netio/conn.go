@@ -19,11 +19,12 @@ type Conn struct {
 	net.Conn
 	raw syscall.RawConn // nil for what is not a plain socket, such as TLS
 
-	read  transfer
-	write transfer
-	ask   func(fd uintptr) bool
-	asked bool
-	early []byte // read before Conn took over, served first
+	read    transfer
+	write   transfer
+	attempt transfer // TryWrite's
+	ask     func(fd uintptr) bool
+	asked   bool
+	early   []byte // read before Conn took over, served first
 }
 
 // transfer is one direction's system call. Its function is made once, because a
@@ -55,6 +56,7 @@ func New(c net.Conn, early []byte) *Conn {
 	out.read.f = out.read.readOnce
 	out.write.f = out.write.writeAll
 	out.ask = out.askOnce
+	out.attempt.f = out.attempt.writeSome
 	return out
 }
 
@@ -280,4 +282,24 @@ func (c *Conn) CloseWrite() error {
 		return half.CloseWrite()
 	}
 	return nil
+}
+
+// TryWrite writes what the socket takes at once and never waits: n is less than
+// len(p) when it takes no more. What is not a plain socket takes nothing here.
+// It must not run beside Write.
+func (c *Conn) TryWrite(p []byte) (int, error) {
+	if c.raw == nil || len(p) == 0 {
+		return 0, nil
+	}
+	t := &c.attempt
+	t.buf, t.n, t.err = p, 0, nil
+	err := c.raw.Write(t.f)
+	t.buf = nil
+	return t.n, errors.Join(err, t.err)
+}
+
+// writeSome writes until the socket takes no more.
+func (t *transfer) writeSome(fd uintptr) bool {
+	t.writeAll(fd)
+	return true
 }
