@@ -1,6 +1,5 @@
 // Package engine accepts the connections of one listener and gives each to the
-// package that speaks its protocol: http1 of the mesh's own, and for HTTP/2
-// net/http for now (docs/adr/003-first-http-engine.md).
+// package that speaks its protocol: http1, http2 or tcp.
 package engine
 
 import (
@@ -9,13 +8,18 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
+	"net/netip"
 	"sync"
+	"syscall"
 	"time"
 
+	"github.com/telemesh/telemesh/proxy/capture"
+	"github.com/telemesh/telemesh/proxy/detect"
 	"github.com/telemesh/telemesh/proxy/exchange"
 	"github.com/telemesh/telemesh/proxy/http1"
+	"github.com/telemesh/telemesh/proxy/http2"
 	"github.com/telemesh/telemesh/proxy/netio"
+	"github.com/telemesh/telemesh/proxy/tcp"
 )
 
 // Options of an engine.
@@ -29,41 +33,59 @@ type Options struct {
 	ConnectTimeout time.Duration
 	// MaxHeaderBytes of a request head; beyond it the answer is 431.
 	MaxHeaderBytes int
-	// ProtocolError counts input that is not HTTP, by reason.
+	// ProtocolError counts input that is refused, by reason.
 	ProtocolError func(reason string)
 	Logger        *slog.Logger
 }
+
+// downstreamIdle is how long a connection may be silent between requests: above
+// what a sidecar keeps its upstream connections for.
+const downstreamIdle = 65 * time.Second
+
+// What is remembered of destinations: enough for a workload's, and not for long,
+// because what listens there may change.
+const (
+	learnedDestinations = 1024
+	learnedFor          = 10 * time.Minute
+)
 
 // Engine serves one listener.
 type Engine struct {
 	o       Options
 	http1   *http1.Server
-	server2 *http.Server // HTTP/2 with prior knowledge
-	conns2  *handover
-	h2c     *http.Transport
+	http2   *http2.Server
+	tcp     *tcp.Server
+	learned *detect.Memory
+	address netip.AddrPort // of the listener
 	gauges  exchange.Gauges
-	serving sync.WaitGroup // connections, and exchanges of HTTP/2
+	serving sync.WaitGroup // connections
 }
 
 // New returns an engine that owns the listener once Run is called.
 func New(o Options) *Engine {
-	e := &Engine{o: o}
-	e.conns2 = newHandover(o.Listener.Addr())
+	e := &Engine{o: o, address: addrPort(o.Listener.Addr()), learned: detect.NewMemory(learnedDestinations, learnedFor)}
 	e.http1 = http1.NewServer(http1.Options{
 		Direction: o.Direction, Handler: o.Handler, Gauges: &e.gauges, Dial: e.dial,
-		UpstreamIdle: o.UpstreamIdle, MaxHeaderBytes: o.MaxHeaderBytes,
-		HTTP2:         func(_ context.Context, c *netio.Conn, _ http1.ConnFacts) { e.conns2.give(c) },
+		DownstreamIdle: downstreamIdle, UpstreamIdle: o.UpstreamIdle, MaxHeaderBytes: o.MaxHeaderBytes,
+		HTTP2: func(ctx context.Context, c *netio.Conn, f http1.ConnFacts) {
+			e.http2.Serve(ctx, c, http2.ConnFacts(f))
+		},
 		ProtocolError: o.ProtocolError, Logger: o.Logger,
 	})
-	e.h2c = e.newTransport()
-	protocols := new(http.Protocols)
-	protocols.SetUnencryptedHTTP2(true)
-	e.server2 = &http.Server{
-		Handler: http.HandlerFunc(e.serve), Protocols: protocols, DisableGeneralOptionsHandler: true,
-		ReadHeaderTimeout: 30 * time.Second, IdleTimeout: 65 * time.Second, MaxHeaderBytes: o.MaxHeaderBytes,
-		ErrorLog: slog.NewLogLogger(o.Logger.Handler(), slog.LevelDebug),
-	}
+	e.http2 = http2.NewServer(http2.Options{
+		Direction: o.Direction, Handler: o.Handler, Gauges: &e.gauges, Dial: e.dial,
+		DownstreamIdle: downstreamIdle, UpstreamIdle: o.UpstreamIdle, MaxHeaderBytes: o.MaxHeaderBytes,
+		ProtocolError: o.ProtocolError, Logger: o.Logger,
+	})
+	e.tcp = tcp.New(tcp.Options{Direction: o.Direction, Handler: o.Handler, Gauges: &e.gauges, Dial: e.dial})
 	return e
+}
+
+func addrPort(a net.Addr) netip.AddrPort {
+	if a, ok := a.(*net.TCPAddr); ok {
+		return a.AddrPort()
+	}
+	return netip.AddrPort{}
 }
 
 // dial opens an upstream connection.
@@ -76,22 +98,6 @@ func (e *Engine) dial(ctx context.Context, t exchange.Target) (net.Conn, error) 
 	return dialer.DialContext(ctx, "tcp", t.Address)
 }
 
-func (e *Engine) newTransport() *http.Transport {
-	protocols := new(http.Protocols)
-	protocols.SetUnencryptedHTTP2(true)
-	return &http.Transport{
-		Protocols: protocols,
-		DialContext: func(ctx context.Context, _, address string) (net.Conn, error) {
-			c, err := e.dial(ctx, exchange.Target{Address: address})
-			if err != nil {
-				return nil, &dialError{err}
-			}
-			return c, nil
-		},
-		MaxIdleConnsPerHost: 1024, IdleConnTimeout: e.o.UpstreamIdle, DisableCompression: true,
-	}
-}
-
 // Run serves until ctx ends, then refuses new connections, lets requests in
 // flight, tunnels included, finish for up to grace and closes what is left. It
 // returns when no exchange is left.
@@ -100,10 +106,6 @@ func (e *Engine) Run(ctx context.Context, grace time.Duration) error {
 	defer end()
 	failed := make(chan error, 1)
 	go func() { failed <- e.accept(requests) }()
-	e.server2.BaseContext = func(net.Listener) context.Context { return requests }
-	served := make(chan error, 1)
-	go func() { served <- e.server2.Serve(e.conns2) }()
-
 	var broken error
 	select {
 	case err := <-failed:
@@ -118,14 +120,10 @@ func (e *Engine) Run(ctx context.Context, grace time.Duration) error {
 	stop := context.AfterFunc(drain, end)
 	defer stop()
 	e.http1.Drain()
-	if e.server2.Shutdown(drain) != nil {
-		broken = errors.Join(broken, e.server2.Close())
-	}
+	e.http2.Drain()
 	e.serving.Wait()
-	e.conns2.end()
-	<-served // it says that the server was shut down
 	e.http1.Close()
-	e.h2c.CloseIdleConnections()
+	e.http2.Close()
 	return broken
 }
 
@@ -136,14 +134,50 @@ func (e *Engine) accept(ctx context.Context) error {
 		var temporary interface{ Temporary() bool }
 		switch {
 		case err == nil:
-			e.serving.Go(func() {
-				e.http1.Serve(ctx, netio.New(c, nil), http1.ConnFacts{Downstream: c.RemoteAddr().String()})
-			})
+			e.serving.Go(func() { e.serve(ctx, c) })
 		case errors.As(err, &temporary) && temporary.Temporary(): // out of file descriptors, say
 			time.Sleep(10 * time.Millisecond)
 		default:
 			return err
 		}
+	}
+}
+
+// serve carries one connection. One that was made to the sidecar itself speaks
+// HTTP, and what does not is told so; one that was captured may speak anything.
+func (e *Engine) serve(ctx context.Context, c net.Conn) {
+	facts := http1.ConnFacts{Downstream: c.RemoteAddr().String()}
+	conn := netio.New(c, nil)
+	if socket, ok := c.(syscall.Conn); ok {
+		if original, captured := capture.OriginalDestination(socket); captured && !capture.IsSelf(original, e.address) {
+			facts.OriginalDestination = original
+			e.serveCaptured(ctx, conn, facts)
+			return
+		}
+	}
+	e.http1.Serve(ctx, conn, facts)
+}
+
+// serveCaptured finds out what a connection speaks that was on its way to
+// somewhere else.
+func (e *Engine) serveCaptured(ctx context.Context, c *netio.Conn, facts http1.ConnFacts) {
+	destination := facts.OriginalDestination.String()
+	found, err := detect.Detect(ctx, c, detect.Options{
+		Upstream: func(ctx context.Context) (net.Conn, error) {
+			return e.dial(ctx, exchange.Target{Address: destination})
+		},
+		Destination: facts.OriginalDestination, Memory: e.learned,
+	})
+	switch {
+	case err != nil:
+		_ = c.Close() // it has left, or nobody ever spoke
+	case found.Protocol == exchange.TCP:
+		e.tcp.Serve(ctx, c, tcp.Facts{
+			Downstream: facts.Downstream, OriginalDestination: facts.OriginalDestination, SNI: found.SNI,
+			Upstream: found.Upstream, UpstreamAddress: destination,
+		})
+	default:
+		e.http1.Serve(ctx, c, facts)
 	}
 }
 
@@ -153,46 +187,3 @@ func (e *Engine) Saturation() (inFlight, active, idle, pending int64) {
 	g := &e.gauges
 	return g.InFlight.Load(), g.PoolActive.Load(), g.PoolIdle.Load(), g.Pending.Load()
 }
-
-// dialError marks a request of which no byte was sent.
-type dialError struct{ error }
-
-func (e *dialError) Unwrap() error { return e.error }
-
-// handover is a listener whose connections were accepted elsewhere.
-type handover struct {
-	address net.Addr
-	conns   chan net.Conn
-	ended   chan struct{}
-	once    sync.Once
-}
-
-func newHandover(address net.Addr) *handover {
-	return &handover{address: address, conns: make(chan net.Conn), ended: make(chan struct{})}
-}
-
-func (h *handover) give(c net.Conn) {
-	select {
-	case h.conns <- c:
-	case <-h.ended:
-		_ = c.Close() // the sidecar is going
-	}
-}
-
-func (h *handover) end() { h.once.Do(func() { close(h.ended) }) }
-
-// Accept implements net.Listener.
-func (h *handover) Accept() (net.Conn, error) {
-	select {
-	case c := <-h.conns:
-		return c, nil
-	case <-h.ended:
-		return nil, net.ErrClosed
-	}
-}
-
-// Close implements net.Listener.
-func (h *handover) Close() error { h.end(); return nil }
-
-// Addr implements net.Listener.
-func (h *handover) Addr() net.Addr { return h.address }
