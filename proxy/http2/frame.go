@@ -39,18 +39,16 @@ const (
 type errCode uint32
 
 const (
-	errNo                 errCode = 0x0
-	errProtocol           errCode = 0x1
-	errInternal           errCode = 0x2
-	errFlowControl        errCode = 0x3
-	errStreamClosed       errCode = 0x5
-	errFrameSize          errCode = 0x6
-	errRefusedStream      errCode = 0x7
-	errCancel             errCode = 0x8
-	errCompression        errCode = 0x9
-	errConnect            errCode = 0xa
-	errEnhanceYourCalm    errCode = 0xb
-	errInadequateSecurity errCode = 0xc
+	errNo              errCode = 0x0
+	errProtocol        errCode = 0x1
+	errInternal        errCode = 0x2
+	errFlowControl     errCode = 0x3
+	errStreamClosed    errCode = 0x5
+	errFrameSize       errCode = 0x6
+	errRefusedStream   errCode = 0x7
+	errCancel          errCode = 0x8
+	errCompression     errCode = 0x9
+	errEnhanceYourCalm errCode = 0xb
 )
 
 // connError ends a connection with a GOAWAY. The reason is a constant: it
