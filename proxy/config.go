@@ -41,6 +41,11 @@ type Config struct {
 	// TrafficPolicyFile holds DestinationRules for the services that the
 	// workload calls; empty means the mesh's default for all.
 	TrafficPolicyFile string
+	// AccessLog is the file that takes a line for every request, "-" for the
+	// standard output; empty for none. AccessLogFormat is Envoy's format string,
+	// "json" for Istio's JSON, empty for Istio's text.
+	AccessLog       string
+	AccessLogFormat string
 	// MaxHeaderBytes of a request head.
 	MaxHeaderBytes int
 }

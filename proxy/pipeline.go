@@ -8,6 +8,7 @@ import (
 
 	"github.com/telemesh/telemesh/internal/vocab"
 	"github.com/telemesh/telemesh/policy-check/check"
+	"github.com/telemesh/telemesh/proxy/accesslog"
 	"github.com/telemesh/telemesh/proxy/cluster"
 	"github.com/telemesh/telemesh/proxy/exchange"
 	"github.com/telemesh/telemesh/proxy/identity"
@@ -38,6 +39,7 @@ type pipeline struct {
 	routes     *route.Table
 	policy     checker
 	store      *report.Store
+	accessLog  *accesslog.Log // nil when nobody asked for one
 	// appUnreachable is told when the application refuses a connection.
 	appUnreachable func(detail string)
 }
@@ -58,9 +60,29 @@ func (p *pipeline) Begin(ctx context.Context, x *exchange.Exchange) (exchange.Ta
 // Waits implements exchange.Handler.
 func (p *pipeline) Waits() bool { return p.policy.Waits() }
 
-// Retry implements exchange.Handler.
-func (p *pipeline) Retry(*exchange.Exchange, exchange.Outcome) (exchange.Target, bool) {
-	return exchange.Target{}, false
+// Retry implements exchange.Handler: another endpoint, if the service's retry
+// policy and budget allow it.
+func (p *pipeline) Retry(x *exchange.Exchange, failed exchange.Outcome) (exchange.Target, bool) {
+	a := &x.Attempt
+	tried, ok := a.Endpoint.(*cluster.Endpoint)
+	if !ok {
+		return exchange.Target{}, false
+	}
+	next, ok := tried.Retry(failed, cluster.Key{Hash: a.Hash, HasHash: a.HasHash, Attempt: a.Number})
+	if !ok {
+		a.Exhausted = a.Number > 0
+		return exchange.Target{}, false
+	}
+	a.Endpoint = next
+	a.Number++
+	x.Destination = next.Peer
+	return target(next), true
+}
+
+// target sends a request to an endpoint, as its service's settings say.
+func target(e *cluster.Endpoint) exchange.Target {
+	c := e.Cluster()
+	return exchange.Target{Address: e.Address, Endpoint: e, Timeouts: c.Timeouts(), Limits: c.Limits()}
 }
 
 // identify names both ends. The peer header is taken off in both directions:
@@ -162,10 +184,9 @@ func (p *pipeline) toEndpoint(x *exchange.Exchange, service *route.Service) (exc
 		x.ResponseHeaders = append(x.ResponseHeaders, exchange.Field{Name: setCookieHeader, Value: setCookie})
 	}
 	x.Destination = endpoint.Peer
+	x.Attempt.Endpoint, x.Attempt.Hash, x.Attempt.HasHash, x.Attempt.Number = endpoint, key.Hash, key.HasHash, 0
 	x.Request.Set(vocab.HeaderPeer, p.selfHeader)
-	return exchange.Target{
-		Address: endpoint.Address, Endpoint: endpoint, Timeouts: service.Timeouts(), Limits: service.Limits(),
-	}, nil
+	return target(endpoint), nil
 }
 
 // unavailable answers a request that no endpoint can have.
@@ -187,6 +208,9 @@ func unavailable(x *exchange.Exchange, service *route.Service, err error) *excha
 }
 
 func (p *pipeline) passThrough(x *exchange.Exchange) (exchange.Target, *exchange.Reply) {
+	if x.OriginalDestination.IsValid() {
+		return exchange.Target{Address: x.OriginalDestination.String()}, nil
+	}
 	host, port, err := net.SplitHostPort(x.Record.Host)
 	if err != nil {
 		host, port = strings.Trim(x.Record.Host, "[]"), "80"
@@ -268,5 +292,11 @@ func (p *pipeline) End(x *exchange.Exchange) {
 	if x.Direction == exchange.Inbound && x.Record.Flags == vocab.FlagUpstreamConnect {
 		p.appUnreachable("connection to " + x.Record.Upstream + " refused")
 	}
+	if x.Attempt.Exhausted && x.Record.Flags != "" {
+		x.Record.Flags += "," + vocab.FlagRetryLimit
+	}
 	p.store.Observe(x)
+	if p.accessLog != nil {
+		p.accessLog.Log(x)
+	}
 }

@@ -20,9 +20,11 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -40,6 +42,7 @@ import (
 	policy "github.com/telemesh/telemesh/policy-check"
 	"github.com/telemesh/telemesh/policy-check/check"
 	"github.com/telemesh/telemesh/policy-check/lease"
+	"github.com/telemesh/telemesh/proxy/accesslog"
 	"github.com/telemesh/telemesh/proxy/admin"
 	"github.com/telemesh/telemesh/proxy/cluster"
 	"github.com/telemesh/telemesh/proxy/discovery"
@@ -72,6 +75,7 @@ type Proxy struct {
 	listeners [3]net.Listener // inbound, outbound, admin
 	hub       *grpc.ClientConn
 
+	accessLog *accesslog.Log // nil without
 	routes    *route.Table
 	store     *report.Store
 	checker   *check.Checker
@@ -154,6 +158,9 @@ func (p *Proxy) build() error {
 		return fmt.Errorf("hub address %q: %w", c.HubAddress, err)
 	}
 	p.store = report.NewStore()
+	if p.accessLog, err = openAccessLog(c.AccessLog, c.AccessLogFormat, p.log); err != nil {
+		return err
+	}
 	settings, err := trafficPolicies(c.TrafficPolicyFile)
 	if err != nil {
 		return err
@@ -196,7 +203,7 @@ func trafficPolicies(file string) (map[string]cluster.Settings, error) {
 
 func (p *Proxy) engines() {
 	way := &pipeline{
-		self: &p.self, selfHeader: p.self.Header(), selfRoute: "inbound|" + p.self.Service, selfHost: p.config.Service + "." + p.config.Namespace + ".svc.cluster.local",
+		accessLog: p.accessLog, self: &p.self, selfHeader: p.self.Header(), selfRoute: "inbound|" + p.self.Service, selfHost: p.config.Service + "." + p.config.Namespace + ".svc.cluster.local",
 		appAddress: p.config.AppAddress, peers: &identity.Cache{}, routes: p.routes, policy: p.checker, store: p.store,
 		appUnreachable: func(detail string) { p.setAppHealth(false, detail) },
 	}
@@ -252,6 +259,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	serving.Go(func() error { return p.discovery.Run(ctx) })
 	serving.Go(func() error { return p.leases.Run(ctx, p.hub) })
 	serving.Go(func() error { return p.probe(ctx) })
+	logged := p.runAccessLog(telemetry)
 	p.log.Info("sidecar started", "inbound", p.InboundAddress(), "outbound", p.OutboundAddress(),
 		"admin", p.AdminAddress(), "application", p.config.AppAddress, "hub", p.config.HubAddress)
 
@@ -260,9 +268,56 @@ func (p *Proxy) Run(ctx context.Context) error {
 	if sendErr := <-sent; sendErr != nil {
 		p.log.Warn("last telemetry was not acknowledged", "error", sendErr)
 	}
+	if logErr := <-logged; logErr != nil {
+		p.log.Warn("access log", "error", logErr)
+	}
 	_ = p.hub.Close() // every stream has ended
 	p.log.Info("sidecar stopped")
 	return err
+}
+
+// openAccessLog opens the log that the operator asked for; nil if none.
+func openAccessLog(path, format string, log *slog.Logger) (*accesslog.Log, error) {
+	o := accesslog.Options{Path: path, Format: format, Logger: log}
+	switch {
+	case path == "":
+		return nil, nil
+	case path == "-":
+		o.Path = accesslog.Stdout
+	}
+	if format == "json" {
+		o.Format, o.JSON = "", accesslog.IstioJSON()
+	}
+	l, err := accesslog.New(o)
+	if err != nil {
+		return nil, fmt.Errorf("--access-log: %w", err)
+	}
+	return l, nil
+}
+
+// runAccessLog writes the access log until ctx ends. It opens its file anew on
+// SIGHUP, as log rotation expects.
+func (p *Proxy) runAccessLog(ctx context.Context) <-chan error {
+	ended := make(chan error, 1)
+	if p.accessLog == nil {
+		ended <- nil
+		return ended
+	}
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	go func() {
+		defer signal.Stop(hangup)
+		for {
+			select {
+			case <-hangup:
+				p.accessLog.Reopen()
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	go func() { ended <- p.accessLog.Run(ctx) }()
+	return ended
 }
 
 func (p *Proxy) serveAdmin(ctx context.Context) error {

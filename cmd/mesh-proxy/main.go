@@ -74,6 +74,8 @@ func command() *cobra.Command {
 	f.DurationVar(&c.DrainTime, "drain-time", 0, "time for requests in flight after SIGTERM (default 5s)")
 	f.StringVar(&c.TrafficPolicyFile, "traffic-policy", "", "YAML file of DestinationRules for the services that the workload calls")
 	f.IntVar(&c.MaxHeaderBytes, "max-header-bytes", 0, "largest request head (default 65536)")
+	f.StringVar(&c.AccessLog, "access-log", "", "file that takes a line for every request, - for the standard output (default none: the hub has every request)")
+	f.StringVar(&c.AccessLogFormat, "access-log-format", "", "Envoy's format string, or json (default Istio's text)")
 	f.StringVar(&logLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&addressFile, "address-file", "", "writes the bound addresses as JSON to this file once the sidecar listens")
 	return cmd

@@ -169,6 +169,7 @@ const (
 	FlagRateLimited           = "RL"
 	FlagDownstreamProtocol    = "DPE"
 	FlagUpstreamProtocol      = "UPE"
+	FlagRetryLimit            = "URX"
 	FlagStreamIdle            = "SI"
 )
 

@@ -61,6 +61,9 @@ type Endpoint struct {
 	retry   bool
 }
 
+// Cluster is the service that the endpoint belongs to.
+func (e *Endpoint) Cluster() *Cluster { return e.cluster }
+
 // set is the endpoints in force, immutable.
 type set struct {
 	all []member

@@ -93,6 +93,16 @@ type Exchange struct {
 
 	// ResponseHeaders are added to the answer, whoever gives it.
 	ResponseHeaders []Field
+
+	// Attempt is what the handler keeps of the attempt under way.
+	Attempt struct {
+		Endpoint Endpoint
+		Hash     uint64
+		HasHash  bool
+		Number   int // from 0
+		// Exhausted: what failed would have been tried again, but for a limit.
+		Exhausted bool
+	}
 }
 
 // Fail notes why the sidecar, not the upstream, ended the request.

@@ -30,12 +30,13 @@ type attempt struct {
 	// sent: bytes of a body that cannot be sent again have left.
 	sent bool
 
-	outcome exchange.Outcome
-	heard   bool // a byte of an answer came
-	final   bool // the answer's head went downstream
-	again   bool // the downstream connection can carry another request
-	keep    bool // the upstream connection can
-	detail  string
+	outcome  exchange.Outcome
+	overflow bool // there was no place for it
+	heard    bool // a byte of an answer came
+	final    bool // the answer's head went downstream
+	again    bool // the downstream connection can carry another request
+	keep     bool // the upstream connection can
+	detail   string
 }
 
 // forward sends the request on and the answer back, in as many attempts as it
@@ -113,6 +114,11 @@ func (c *conn) try(ctx context.Context, a *attempt, anew bool, upgrade string) {
 }
 
 func (a *attempt) connectFailed(err error) {
+	a.outcome.Unsent = true
+	if errors.Is(err, errOverflow) {
+		a.outcome.Failure, a.overflow = exchange.Local, true
+		return
+	}
 	a.outcome.Failure = exchange.ConnectFailure
 	a.detail = "upstream_reset_before_response_started{connection_failure}"
 	var timeout net.Error
@@ -327,6 +333,9 @@ func (c *conn) left(a *attempt) {
 // flag names a failure as Envoy does.
 func (c *conn) flag(a *attempt) (status int) {
 	switch {
+	case a.overflow:
+		c.x.Fail(vocab.FlagUpstreamOverflow, "upstream_reset_before_response_started{overflow}")
+		return 503
 	case a.outcome.Failure == exchange.Local:
 		return 0
 	case a.detail == "stream_idle_timeout":
@@ -366,10 +375,14 @@ func (c *conn) fail(a *attempt) (again bool) {
 	if !c.body.whole {
 		c.request.close = true // what is left of the body would be read as a request
 	}
-	again = c.reply(&exchange.Reply{
+	reply := &exchange.Reply{
 		Status: status, ContentType: "text/plain",
 		Body: "upstream connect error or disconnect/reset before headers: " + c.x.Record.Detail + "\n",
-	})
+	}
+	if a.overflow {
+		reply.Headers = []exchange.Field{{Name: "x-envoy-overloaded", Value: "true"}}
+	}
+	again = c.reply(reply)
 	if !c.body.whole {
 		c.linger()
 	}

@@ -3,6 +3,7 @@ package http1
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"sync"
 	"time"
 
@@ -19,11 +20,14 @@ const fresh = 100 * time.Millisecond
 // by the pool.
 type upstream struct {
 	*netio.Conn
-	in    netio.Buffer
-	host  *host
-	next  *upstream // below it on the idle stack
-	since int64     // when it became idle
-	used  bool      // it has carried a request before
+	in     netio.Buffer
+	host   *host
+	next   *upstream // below it on the idle stack
+	since  int64     // when it became idle
+	used   bool      // it has carried a request before
+	served int64     // requests
+	born   int64
+	limits *exchange.Limits // of its service, where it holds a place; may be nil
 }
 
 // pool keeps idle upstream connections, the latest used on top: those below it
@@ -77,16 +81,90 @@ func (p *pool) get(ctx context.Context, t *exchange.Target, anew, careful bool) 
 		}
 	}
 	p.o.Gauges.Pending.Add(1)
+	defer p.o.Gauges.Pending.Add(-1)
+	if t.Limits != nil && !t.Limits.Connections.Enter() {
+		u, err := p.wait(ctx, h, t)
+		if u != nil || err != nil {
+			return u, err
+		}
+	}
 	c, err := p.o.Dial(ctx, *t)
-	p.o.Gauges.Pending.Add(-1)
 	if err != nil {
+		if t.Limits != nil {
+			t.Limits.Connections.Leave()
+		}
 		return nil, err
 	}
 	p.o.Gauges.PoolActive.Add(1)
 	h.mu.Lock()
 	h.out++
 	h.mu.Unlock()
-	return &upstream{Conn: netio.New(c, nil), host: h}, nil
+	return &upstream{Conn: netio.New(c, nil), host: h, limits: t.Limits, born: netio.Now()}, nil
+}
+
+// errOverflow: the service has as many connections and waiting requests as it
+// may have.
+var errOverflow = errors.New("upstream overflow")
+
+const (
+	// lookAgain is how often a request that waits looks for a connection. It is
+	// the exception, and a place may come free at any of the service's hosts.
+	lookAgain   = 2 * time.Millisecond
+	defaultWait = 10 * time.Second
+)
+
+// wait waits for another request's connection, or for a place for a new one; then
+// both results are nil.
+func (p *pool) wait(ctx context.Context, h *host, t *exchange.Target) (*upstream, error) {
+	if !t.Limits.Pending.Enter() {
+		return nil, errOverflow
+	}
+	defer t.Limits.Pending.Leave()
+	most := t.Timeouts.Connect
+	if most == 0 {
+		most = defaultWait
+	}
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	tick := time.NewTicker(lookAgain)
+	defer tick.Stop()
+	for {
+		if u := p.take(h, false); u != nil {
+			p.o.Gauges.PoolActive.Add(1)
+			return u, nil
+		}
+		if t.Limits.Connections.Enter() {
+			return nil, nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil, errOverflow
+		}
+	}
+}
+
+// close ends a connection for good.
+func (u *upstream) close() {
+	_ = u.Conn.Close() // nothing is under way on it that could still succeed
+	if u.limits != nil {
+		u.limits.Connections.Leave()
+	}
+}
+
+// spent reports that a connection may carry no further request.
+func (u *upstream) spent(now int64) bool {
+	l := u.limits
+	return l != nil && (l.PerConnection > 0 && u.served >= l.PerConnection || l.Lifetime > 0 && now-u.born > int64(l.Lifetime))
+}
+
+// stale reports that a connection was idle for too long.
+func (u *upstream) stale(o *Options, now int64) bool {
+	keep := o.UpstreamIdle
+	if u.limits != nil && u.limits.KeepIdle > 0 {
+		keep = min(keep, u.limits.KeepIdle)
+	}
+	return now-u.since > int64(keep)
 }
 
 // take pops the latest idle connection that is still of use. Careful looks at
@@ -104,10 +182,10 @@ func (p *pool) take(h *host, careful bool) *upstream {
 		h.out++
 		h.mu.Unlock()
 		p.o.Gauges.PoolIdle.Add(-1)
-		if careful || netio.Now()-u.since > int64(fresh) {
+		if now := netio.Now(); careful || now-u.since > int64(fresh) {
 			// Idle too long, or closed, or it spoke without being asked.
-			if netio.Now()-u.since > int64(p.o.UpstreamIdle) || u.Peer() != netio.Open {
-				_ = u.Close() // nothing was under way
+			if u.stale(p.o, now) || u.Peer() != netio.Open {
+				u.close()
 				h.leave()
 				continue
 			}
@@ -118,16 +196,19 @@ func (p *pool) take(h *host, careful bool) *upstream {
 
 // put keeps a connection for the next request.
 func (p *pool) put(u *upstream) {
+	u.used, u.since = true, netio.Now()
+	if u.served++; u.spent(u.since) {
+		p.discard(u)
+		return
+	}
 	p.o.Gauges.PoolActive.Add(-1)
 	u.in.Free()
-	u.used = true
-	u.since = netio.Now()
 	h := u.host
 	h.mu.Lock()
 	h.out--
 	if h.gone {
 		h.mu.Unlock()
-		_ = u.Close()
+		u.close()
 		return
 	}
 	u.next, h.idle = h.idle, u
@@ -140,7 +221,7 @@ func (p *pool) put(u *upstream) {
 func (p *pool) discard(u *upstream) {
 	p.o.Gauges.PoolActive.Add(-1)
 	u.in.Free()
-	_ = u.Close() // it is of no use, whatever it says
+	u.close()
 	u.host.leave()
 }
 
@@ -167,14 +248,14 @@ func (h *host) closeIdle(o *Options, now int64) (left int) {
 	defer h.mu.Unlock()
 	for at := &h.idle; *at != nil; {
 		u := *at
-		if now-u.since <= int64(o.UpstreamIdle) && u.Peer() == netio.Open {
+		if !u.stale(o, now) && u.Peer() == netio.Open {
 			at = &u.next
 			continue
 		}
 		*at = u.next
 		h.kept--
 		o.Gauges.PoolIdle.Add(-1)
-		_ = u.Close()
+		u.close()
 	}
 	h.gone = h.kept+h.out == 0
 	return h.kept + h.out

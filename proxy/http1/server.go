@@ -30,6 +30,8 @@ type Options struct {
 	HeadTimeout time.Duration
 	// StreamIdle is how long a request may go without a byte either way.
 	StreamIdle time.Duration
+	// TunnelIdle is how long CONNECT and upgraded connections may be silent.
+	TunnelIdle time.Duration
 	// HalfClose is how long the answer may take after the downstream has ended
 	// its direction. Half a close and a whole one look the same from here.
 	HalfClose time.Duration
@@ -52,6 +54,7 @@ func (o *Options) setDefaults() {
 		{&o.UpstreamIdle, 3 * time.Second},
 		{&o.HeadTimeout, 30 * time.Second},
 		{&o.StreamIdle, 5 * time.Minute}, // Envoy's default
+		{&o.TunnelIdle, time.Hour},       // Envoy's default for opaque connections
 		{&o.HalfClose, 5 * time.Second},
 	} {
 		if *d.field == 0 {

@@ -1,13 +1,13 @@
 package http1
 
 import (
+	"bytes"
 	"context"
-	"io"
-	"sync/atomic"
 
 	"github.com/telemesh/telemesh/internal/vocab"
 	"github.com/telemesh/telemesh/proxy/exchange"
 	"github.com/telemesh/telemesh/proxy/netio"
+	"github.com/telemesh/telemesh/proxy/tcp"
 )
 
 // connect joins a CONNECT request's connection with the target.
@@ -64,54 +64,22 @@ func (c *conn) switchProtocols(ctx context.Context, a *attempt, upgrade string) 
 // the downstream sent with its request.
 func (c *conn) tunnel(ctx context.Context, a *attempt, early []byte) {
 	c.timer.clear()
-	c.timer.up.Store(a.up)
-	defer c.timer.up.Store(nil)
 	r := &c.x.Record
-	if n, err := a.up.Write(early); err != nil {
-		r.BytesIn += uint64(n)
-		c.left(a)
-		return
-	}
 	c.body.early += len(early)
-	r.BytesIn += uint64(len(early))
-	var in atomic.Int64
-	ended := make(chan error, 1)
-	go func() {
-		n, err := copyStream(a.up.Conn, c.c)
-		in.Store(n)
-		if err != nil {
-			_ = c.c.SetDeadline(past)
-		}
-		ended <- err
-	}()
-	out, err := copyStream(c.c, a.up.Conn)
-	if err != nil {
-		_ = a.up.SetDeadline(past)
-		_ = c.c.SetDeadline(past)
-	}
-	inErr := <-ended
+	c.c.Unread(bytes.Clone(early)) // the buffer is given back before the tunnel ends
+	in, out, ended := tcp.Join(ctx, c.c, a.up.Conn, c.s.o.TunnelIdle)
+	r.BytesIn += uint64(in)
 	r.BytesOut += uint64(out)
-	r.BytesIn += uint64(in.Load())
-	if c.timer.fired() || inErr != nil && err != nil {
+	switch ended {
+	case tcp.Downstream:
+		c.left(a)
+	case tcp.Upstream:
+		a.outcome.Failure = exchange.Reset
+		c.x.Fail(vocab.FlagUpstreamTermination, "upstream_reset_after_response_started{connection_termination}")
+	case tcp.Idle:
+		a.outcome.Failure = exchange.Local
+		c.x.Fail(vocab.FlagStreamIdle, "stream_idle_timeout")
+	case tcp.Stopped:
 		a.outcome.Failure = exchange.Local
 	}
-	if (inErr != nil || err != nil) && !c.timer.fired() && r.Flags == "" {
-		c.x.Fail(vocab.FlagUpstreamTermination, "upstream_reset_after_response_started{connection_termination}")
-		if timedOut(err) { // the downstream broke first
-			c.x.Fail(vocab.FlagDownstreamTermination, "downstream_remote_disconnect")
-		}
-	}
-	_ = ctx
 }
-
-// copyStream passes one direction on, with its end.
-func copyStream(to, from *netio.Conn) (n int64, err error) {
-	n, err = io.Copy(to.Conn, onlyReader{from})
-	if err == nil {
-		err = to.CloseWrite()
-	}
-	return n, err
-}
-
-// onlyReader keeps io.Copy to Read, which knows of bytes that were read early.
-type onlyReader struct{ io.Reader }
