@@ -10,6 +10,7 @@ import (
 
 	"github.com/telemesh/telemesh/internal/vocab"
 	"github.com/telemesh/telemesh/proxy/exchange"
+	"github.com/telemesh/telemesh/proxy/identity"
 	"github.com/telemesh/telemesh/proxy/netio"
 )
 
@@ -132,7 +133,9 @@ func (s *Server) newExchange(f *Facts) *exchange.Exchange {
 	if f.TLS != nil && len(f.TLS.PeerCertificates) > 0 {
 		x.Security = "mutual_tls"
 	}
-	x.Source.Principal = f.Principal
+	if f.Principal != "" {
+		x.Source = &identity.Peer{Principal: f.Principal}
+	}
 	x.Record.Start = time.Now()
 	x.Record.Protocol, x.Record.Host, x.Record.Verdict = "tcp", f.host(), vocab.VerdictOK
 	return x
