@@ -247,7 +247,7 @@ func (c *conn) exchange(ctx context.Context) (again bool) {
 	c.s.o.Handler.End(&c.x)
 	c.release()
 	g.InFlight.Add(-1)
-	return again && !c.s.draining.Load()
+	return again
 }
 
 // begin fills the exchange from the request's head.

@@ -12,10 +12,6 @@ const (
 	// lookAfter is how long an answer takes until the sweep looks whether the
 	// downstream is still there.
 	lookAfter = 500 * time.Millisecond
-	// drainSilence is how long a connection must have been silent to be closed
-	// while draining. A busy one is told with its next answer instead, because
-	// closing it could meet a request on its way.
-	drainSilence = time.Second
 )
 
 // runSweep enforces the time limits until stop is closed.
@@ -58,13 +54,16 @@ func (s *Server) sweepConns(now int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	draining := s.draining.Load()
+	silence := s.silence.Load()
 	for c := range s.conns {
 		t := &c.timer
 		p := t.phase.Load()
 		switch {
 		case t.over(now):
 			t.fire(c, p)
-		case p == idle && draining && now-t.since.Load() > int64(drainSilence):
+		case p == idle && draining && now-t.since.Load() > silence && c.c.Peer() != netio.Sent:
+			// A busy one is told with its next answer instead: closing it could
+			// meet a request on its way.
 			t.fire(c, idle)
 		case p == streaming && now-t.since.Load() > int64(lookAfter):
 			s.look(c, now)
