@@ -1,0 +1,124 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/telemesh/telemesh/internal/netns"
+	"github.com/telemesh/telemesh/proxy/handover"
+)
+
+// roles of the listeners in a hand-over, in the order of Proxy.listeners.
+var roles = [3]string{"inbound", "outbound", "admin"}
+
+// takeOver asks the process that waits at the hand-over socket, if there is
+// one, for its listeners.
+func (p *Proxy) takeOver() error {
+	if p.config.HandOver == "" {
+		return nil
+	}
+	taken, err := handover.Take(context.Background(), p.config.HandOver)
+	if errors.Is(err, handover.ErrNobody) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("--hand-over: %w", err)
+	}
+	if taken.Service != p.config.Service {
+		taken.Close()
+		return fmt.Errorf("--hand-over: the process at %s is the sidecar of %q", p.config.HandOver, taken.Service)
+	}
+	p.taken = taken
+	p.epoch = max(p.epoch, taken.Epoch+1) // a clock may have been set back
+	return nil
+}
+
+// inherited is what the process before knew of the mesh.
+func (p *Proxy) inherited() []byte {
+	if p.taken == nil {
+		return nil
+	}
+	return p.taken.Configuration
+}
+
+// netns is where the listener of a role is opened; empty for the own namespace.
+func (p *Proxy) netns(role string) string {
+	if role == roles[0] || role == roles[2] {
+		return ""
+	}
+	return p.config.OutboundNetns
+}
+
+// open listens at an address, with the socket of the process before if that
+// does.
+func (p *Proxy) open(role, address, namespace string) (net.Listener, error) {
+	if p.taken != nil {
+		if l, err := p.taken.Listener(role, address, namespace); l != nil || err != nil {
+			return l, err
+		}
+	}
+	if namespace != "" {
+		return netns.Listen(namespace, "tcp", address)
+	}
+	return net.Listen("tcp", address)
+}
+
+// succeed tells the process before that this one serves, then waits for the one
+// after. It returns when there is one, or when ctx ends.
+func (p *Proxy) succeed(ctx context.Context) error {
+	if p.config.HandOver == "" {
+		return nil
+	}
+	control, err := p.control(ctx)
+	if err != nil {
+		p.discovery.Yield() // the process before may serve on: no goodbye for it
+		return fmt.Errorf("--hand-over: %w", err)
+	}
+	defer control.Close()
+	if control.Wait(ctx, p.offer, p.log) != nil {
+		return nil // ctx has ended
+	}
+	p.log.Info("handed over, a newer process serves")
+	p.life.enter(HandedOver)
+	p.discovery.Yield()
+	p.life.yield.happen()
+	p.admin.Release()
+	return nil
+}
+
+// joinFirst is how long a new process waits for the hub before it says that it
+// serves. Once it has joined, the old one can leave unnoticed; without the hub
+// there is nobody to notice.
+const joinFirst = 500 * time.Millisecond
+
+// control is the socket at which the next process asks.
+func (p *Proxy) control(ctx context.Context) (*handover.Control, error) {
+	if p.taken == nil {
+		return handover.Listen(p.config.HandOver)
+	}
+	tick := time.NewTicker(joinFirst / 100)
+	defer tick.Stop()
+	for limit := time.Now().Add(joinFirst); !p.discovery.Connected() && time.Now().Before(limit) && ctx.Err() == nil; {
+		<-tick.C
+	}
+	control, err := p.taken.Serving()
+	if err == nil {
+		p.log.Info("took over", "instance", p.taken.Instance, "epoch", p.taken.Epoch)
+	}
+	return control, err
+}
+
+// offer is what the next process is given.
+func (p *Proxy) offer() (handover.Offer, error) {
+	if !p.life.in(Serving) {
+		return handover.Offer{}, errors.New("it is " + p.Ready().Error())
+	}
+	o := handover.Offer{Service: p.config.Service, Instance: p.config.Instance, Epoch: p.epoch, Configuration: p.discovery.Known()}
+	for i, l := range p.listeners {
+		o.Listeners = append(o.Listeners, handover.Listener{Role: roles[i], Listener: l, Netns: p.netns(roles[i])})
+	}
+	return o, nil
+}
