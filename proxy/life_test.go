@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"net"
 	"net/http"
 	"testing"
 	"time"
@@ -24,7 +23,7 @@ func TestStopDrainsInboundAndServesOutboundUntilTheApplicationIsGone(t *testing.
 	go func() { slow <- status(s.InboundAddress(), "/slow") }()
 	<-reached
 	s.signal()
-	eventually(t, "inbound refuses", func() bool { return status(s.InboundAddress(), "/") == 0 })
+	s.awaitRefusal()
 	if err := s.Ready(); err == nil || err.Error() != "draining" {
 		t.Errorf("Ready: %v", err)
 	}
@@ -93,7 +92,7 @@ func TestDrainOnCallStays(t *testing.T) {
 	}
 	r.Body.Close()
 	http.DefaultClient.CloseIdleConnections()
-	eventually(t, "inbound refuses", func() bool { return status(s.InboundAddress(), "/") == 0 })
+	s.awaitRefusal()
 	app.Close() // which a stop would end with
 	if code := status(s.OutboundAddress(), other.URL); code != 200 {
 		t.Errorf("calling out after /drain: %d", code)
@@ -119,7 +118,7 @@ func TestTheHubHearsOfADrainFirst(t *testing.T) {
 	if h := <-hub.health; h.GetApplicationReachable() || h.GetDetail() != "draining" {
 		t.Errorf("health %v", h)
 	}
-	eventually(t, "inbound refuses", func() bool { return status(s.InboundAddress(), "/") == 0 })
+	s.awaitRefusal()
 	select {
 	case <-s.life.withdrawn.done:
 	default:
@@ -140,7 +139,7 @@ func TestASilentHubDelaysADrainBriefly(t *testing.T) {
 	s := startSidecar(t, Config{AppAddress: hostPort(t, app), HubAddress: hub.address})
 	eventually(t, "it knows that it has joined", s.discovery.Connected)
 	s.signal()
-	eventually(t, "inbound refuses", func() bool { return status(s.InboundAddress(), "/") == 0 })
+	s.awaitRefusal()
 	app.Close()
 	s.wait()
 }
@@ -155,13 +154,7 @@ func TestAKeptConnectionIsToldToClose(t *testing.T) {
 		t.Fatal(r, err)
 	}
 	s.Drain()
-	eventually(t, "inbound refuses", func() bool {
-		other, err := net.Dial("tcp", s.InboundAddress())
-		if err == nil {
-			other.Close()
-		}
-		return err != nil
-	})
+	s.awaitRefusal()
 	if r, err := c.get("/"); err != nil || r.StatusCode != 200 || !r.Close {
 		t.Errorf("answer %v, %v; want 200 and close", r, err)
 	}

@@ -67,8 +67,9 @@ type Proxy struct {
 	log       *slog.Logger
 	level     *slog.LevelVar
 	self      identity.Peer
-	listeners [3]net.Listener // inbound, outbound, admin
-	taken     *handover.Taken // from the process that this one replaces; nil without, and once it serves
+	listeners [3]net.Listener   // inbound, outbound, admin
+	taken     *handover.Taken   // from the process that this one replaces; nil without
+	control   *handover.Control // where the next one asks; nil without, and until taken is done with
 	hub       *grpc.ClientConn
 	life      life
 
@@ -136,6 +137,9 @@ func (p *Proxy) close() {
 	}
 	if p.taken != nil {
 		p.taken.Close()
+	}
+	if p.control != nil {
+		p.control.Close()
 	}
 	if p.hub != nil {
 		_ = p.hub.Close()

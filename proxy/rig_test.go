@@ -81,6 +81,18 @@ func (s *sidecar) wait() {
 	}
 }
 
+// awaitRefusal waits until the inbound listener takes nobody any more.
+func (s *sidecar) awaitRefusal() {
+	s.t.Helper()
+	eventually(s.t, "inbound refuses", func() bool {
+		c, err := net.Dial("tcp", s.InboundAddress())
+		if err == nil {
+			c.Close()
+		}
+		return err != nil
+	})
+}
+
 // requests that the sidecar has counted, by reporter.
 func (s *sidecar) requests() (inbound, outbound uint64) {
 	edges, rows := s.store.Snapshot()
@@ -175,10 +187,9 @@ func status(address, url string) int {
 type fakeHub struct {
 	discoveryv1.UnimplementedDiscoveryServiceServer
 	address string
-	// hold keeps the answer to a health message back until it is closed.
-	health chan *discoveryv1.Health
-	mute   bool
-	joined chan *discoveryv1.Node
+	health  chan *discoveryv1.Health
+	joined  chan *discoveryv1.Node
+	mute    bool // health is not answered
 }
 
 func newFakeHub(t *testing.T) *fakeHub {

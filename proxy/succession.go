@@ -14,18 +14,21 @@ import (
 // roles of the listeners in a hand-over, in the order of Proxy.listeners.
 var roles = [3]string{"inbound", "outbound", "admin"}
 
-// takeOver asks the process that waits at the hand-over socket, if there is
-// one, for its listeners.
+// takeOver asks the process that waits at the hand-over socket for its
+// listeners. Without one, this process is the one that waits there.
 func (p *Proxy) takeOver() error {
 	if p.config.HandOver == "" {
 		return nil
 	}
 	taken, err := handover.Take(context.Background(), p.config.HandOver)
 	if errors.Is(err, handover.ErrNobody) {
-		return nil
+		p.control, err = handover.Listen(p.config.HandOver)
 	}
 	if err != nil {
 		return fmt.Errorf("--hand-over: %w", err)
+	}
+	if taken == nil {
+		return nil
 	}
 	if taken.Service != p.config.Service {
 		taken.Close()
@@ -72,13 +75,14 @@ func (p *Proxy) succeed(ctx context.Context) error {
 	if p.config.HandOver == "" {
 		return nil
 	}
-	control, err := p.control(ctx)
-	if err != nil {
-		p.discovery.Yield() // the process before may serve on: no goodbye for it
-		return fmt.Errorf("--hand-over: %w", err)
+	if p.taken != nil {
+		if err := p.announce(ctx); err != nil {
+			p.discovery.Yield() // the process before may serve on: no goodbye for it
+			return fmt.Errorf("--hand-over: %w", err)
+		}
 	}
-	defer control.Close()
-	if control.Wait(ctx, p.offer, p.log) != nil {
+	defer p.control.Close()
+	if p.control.Wait(ctx, p.offer, p.log) != nil {
 		return nil // ctx has ended
 	}
 	p.log.Info("handed over, a newer process serves")
@@ -94,21 +98,21 @@ func (p *Proxy) succeed(ctx context.Context) error {
 // there is nobody to notice.
 const joinFirst = 500 * time.Millisecond
 
-// control is the socket at which the next process asks.
-func (p *Proxy) control(ctx context.Context) (*handover.Control, error) {
-	if p.taken == nil {
-		return handover.Listen(p.config.HandOver)
-	}
+// announce tells the process before that this one serves, and takes its place at
+// the hand-over socket.
+func (p *Proxy) announce(ctx context.Context) error {
 	tick := time.NewTicker(joinFirst / 100)
 	defer tick.Stop()
 	for limit := time.Now().Add(joinFirst); !p.discovery.Connected() && time.Now().Before(limit) && ctx.Err() == nil; {
 		<-tick.C
 	}
 	control, err := p.taken.Serving()
-	if err == nil {
-		p.log.Info("took over", "instance", p.taken.Instance, "epoch", p.taken.Epoch)
+	if err != nil {
+		return err
 	}
-	return control, err
+	p.control = control
+	p.log.Info("took over", "instance", p.taken.Instance, "epoch", p.taken.Epoch)
+	return nil
 }
 
 // offer is what the next process is given.
