@@ -67,7 +67,21 @@ func (c *conn) forward(ctx context.Context, target exchange.Target) (again bool)
 		if !ok {
 			return c.fail(&a)
 		}
+		wait(ctx, next.Backoff)
 		a, anew = attempt{target: next}, false
+	}
+}
+
+// wait is for the next attempt. The end of ctx, which ends it, shows there.
+func wait(ctx context.Context, d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	pause := time.NewTimer(d)
+	defer pause.Stop()
+	select {
+	case <-pause.C:
+	case <-ctx.Done():
 	}
 }
 

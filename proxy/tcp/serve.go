@@ -122,6 +122,10 @@ func (s *Server) Serve(ctx context.Context, c *netio.Conn, f Facts) {
 			return
 		}
 		x.Fail("", "")
+		select {
+		case <-time.After(target.Backoff):
+		case <-ctx.Done(): // which the attempt finds
+		}
 	}
 }
 
