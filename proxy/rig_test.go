@@ -123,7 +123,11 @@ func eventually(t *testing.T, what string, reached func() bool) {
 
 // startApp is the application, which can be ended before the test is.
 func startApp(t *testing.T, h http.HandlerFunc) *httptest.Server {
-	s := httptest.NewServer(h)
+	s := httptest.NewUnstartedServer(h)
+	s.Config.Protocols = new(http.Protocols)
+	s.Config.Protocols.SetHTTP1(true)
+	s.Config.Protocols.SetUnencryptedHTTP2(true)
+	s.Start()
 	t.Cleanup(s.Close)
 	return s
 }

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -46,11 +47,45 @@ func startLoad(t *testing.T, s *sidecar, callers int, throughOutbound string) *l
 			}
 		})
 	}
+	l.done.Go(func() { l.http2(t, s.InboundAddress()) })
 	return l
 }
 
+// http2 is a caller whose streams share connections, which end with GOAWAY.
+func (l *load) http2(t *testing.T, address string) {
+	only := new(http.Protocols)
+	only.SetUnencryptedHTTP2(true)
+	transport := &http.Transport{Protocols: only}
+	defer transport.CloseIdleConnections()
+	client := &http.Client{Transport: transport, Timeout: patience}
+	var streams sync.WaitGroup
+	for range 4 {
+		streams.Go(func() {
+			for {
+				select {
+				case <-l.stop:
+					return
+				default:
+				}
+				r, err := client.Get("http://" + address)
+				if err != nil {
+					t.Errorf("HTTP/2: %v", err)
+					return
+				}
+				if _, err := io.Copy(io.Discard, r.Body); err != nil || r.StatusCode != http.StatusOK {
+					t.Errorf("HTTP/2: %d %v", r.StatusCode, err)
+				}
+				r.Body.Close()
+				l.sent.Add(1)
+				time.Sleep(time.Millisecond)
+			}
+		})
+	}
+	streams.Wait()
+}
+
 // TestUpgradeUnderLoad replaces the process twice while callers with kept
-// connections and callers with a connection for each request go on.
+// connections, callers with a connection for each request and HTTP/2 go on.
 func TestUpgradeUnderLoad(t *testing.T) {
 	var served atomic.Uint64
 	app := startApp(t, func(w http.ResponseWriter, r *http.Request) { served.Add(1); answer(w, r) })
