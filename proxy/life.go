@@ -167,7 +167,7 @@ func (p *Proxy) finish(ctx, over context.Context) {
 // tries another endpoint.
 func (p *Proxy) withdraw(ctx context.Context) {
 	p.life.enter(Draining)
-	p.log.Info("draining", "time", p.config.DrainTime)
+	p.log.Info("draining", "drainTime", p.config.DrainTime.String())
 	p.tellHealth("")
 	if p.config.AppAddress == "" || !p.discovery.Connected() {
 		return

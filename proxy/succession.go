@@ -111,7 +111,7 @@ func (p *Proxy) announce(ctx context.Context) error {
 		return err
 	}
 	p.control = control
-	p.log.Info("took over", "instance", p.taken.Instance, "epoch", p.taken.Epoch)
+	p.log.Info("took over", "from", p.taken.Instance, "epoch", p.taken.Epoch)
 	return nil
 }
 
