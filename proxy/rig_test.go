@@ -190,6 +190,7 @@ func status(address, url string) int {
 // fakeHub tells what sidecars say of their health and offers them as endpoints.
 type fakeHub struct {
 	discoveryv1.UnimplementedDiscoveryServiceServer
+	telemetryv1.UnimplementedTelemetryServiceServer
 	address string
 	health  chan *discoveryv1.Health
 	joined  chan *discoveryv1.Node
@@ -205,6 +206,7 @@ func newFakeHub(t *testing.T) *fakeHub {
 	h := &fakeHub{address: l.Addr().String(), health: make(chan *discoveryv1.Health, 16), joined: make(chan *discoveryv1.Node, 16)}
 	server := grpc.NewServer(grpc.WaitForHandlers(true))
 	discoveryv1.RegisterDiscoveryServiceServer(server, h)
+	telemetryv1.RegisterTelemetryServiceServer(server, h)
 	var served sync.WaitGroup
 	served.Go(func() { _ = server.Serve(l) })
 	t.Cleanup(func() { server.Stop(); served.Wait() })
@@ -238,6 +240,18 @@ func (h *fakeHub) Connect(stream grpc.BidiStreamingServer[discoveryv1.ConnectReq
 				Endpoints: []*discoveryv1.Endpoint{{Instance: node.GetInstance(), Address: node.GetInboundAddress(), Workload: "reviews-v1", Healthy: healthy}},
 			}},
 		}}}); err != nil {
+			return err
+		}
+	}
+}
+
+func (h *fakeHub) Push(stream grpc.BidiStreamingServer[telemetryv1.Batch, telemetryv1.Ack]) error {
+	for {
+		b, err := stream.Recv()
+		if err != nil {
+			return nil //nolint:nilerr // the sidecar has left
+		}
+		if err := stream.Send(&telemetryv1.Ack{Epoch: b.GetEpoch(), Sequence: b.GetSequence()}); err != nil {
 			return err
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 	"time"
 
@@ -30,15 +31,31 @@ func (p *Proxy) Run(ctx context.Context) error {
 
 	err := p.runParts(ctx)
 	stopTelemetry()
+	flushed := make(chan struct{})
+	var hurry sync.WaitGroup
+	hurry.Go(func() { p.hurryUp(ctx, flushed) })
 	if sendErr := <-sent; sendErr != nil {
 		p.log.Warn("last telemetry was not acknowledged", "error", sendErr)
 	}
+	close(flushed)
+	hurry.Wait()
 	if logErr := <-logged; logErr != nil {
 		p.log.Warn("access log", "error", logErr)
 	}
 	_ = p.hub.Close() // every stream has ended
 	p.log.Info("sidecar stopped")
 	return err
+}
+
+// hurryUp has the last flush give up when the process is told to stop, or to cut.
+func (p *Proxy) hurryUp(ctx context.Context, flushed <-chan struct{}) {
+	select {
+	case <-ctx.Done():
+	case <-p.life.abort.done:
+	case <-flushed:
+		return
+	}
+	p.sender.Insist(0)
 }
 
 // runParts runs everything but telemetry. What the engines need outlives them,

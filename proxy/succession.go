@@ -88,10 +88,17 @@ func (p *Proxy) succeed(ctx context.Context) error {
 	p.log.Info("handed over, a newer process serves")
 	p.life.enter(HandedOver)
 	p.discovery.Yield()
+	if p.discovery.Joined() {
+		p.sender.Insist(lastWord)
+	}
 	p.life.yield.happen()
 	p.admin.Release()
 	return nil
 }
+
+// lastWord is how long a process that has handed over tries to tell a hub that
+// is away what it has counted. Nobody waits for it to end.
+const lastWord = 30 * time.Second
 
 // joinFirst is how long a new process waits for the hub before it says that it
 // serves. Once it has joined, the old one can leave unnoticed; without the hub

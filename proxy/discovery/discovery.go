@@ -60,6 +60,7 @@ type Client struct {
 	health    chan *discoveryv1.Health
 	lastSent  atomic.Pointer[discoveryv1.Health]
 	known     atomic.Pointer[discoveryv1.ConnectResponse] // kept and sidecars, for other goroutines
+	joined    atomic.Bool
 	yielded   atomic.Bool
 }
 
@@ -101,6 +102,9 @@ func (c *Client) Yield() { c.yielded.Store(true) }
 
 // Connected reports whether the hub answers.
 func (c *Client) Connected() bool { return c.connected.Load() }
+
+// Joined reports whether a hub has ever answered.
+func (c *Client) Joined() bool { return c.joined.Load() }
 
 // SetHealth tells the hub whether the application can be reached. It never
 // blocks; the newest value wins.
@@ -188,6 +192,7 @@ func (c *Client) stream(parent context.Context) error {
 		var answer *discoveryv1.ConnectRequest
 		select {
 		case r := <-responses:
+			c.joined.Store(true)
 			if !c.connected.Swap(true) {
 				c.o.Logger.Info("joined the mesh", "services", len(r.GetResources()))
 			}
