@@ -29,7 +29,7 @@ var (
 )
 
 func newPipeline(d check.Decision, services ...*discoveryv1.Service) *pipeline {
-	p := &pipeline{self: &self, selfHeader: self.Header(), appAddress: "127.0.0.1:1", peers: &identity.Cache{}, routes: route.NewTable("default", "local", nil), policy: fakePolicy(d)}
+	p := &pipeline{self: &self, selfSecure: &self, selfHeader: self.Header(), appAddress: "127.0.0.1:1", peers: &identity.Cache{}, routes: route.NewTable("default", "local", nil, nil), policy: fakePolicy(d)}
 	p.routes.Set(services)
 	return p
 }
