@@ -262,9 +262,12 @@ func (p *pipeline) Respond(x *exchange.Exchange) {
 
 // learn takes over what the callee's sidecar said of itself and of its policy.
 func (p *pipeline) learn(x *exchange.Exchange, peer, verdict string) {
-	known := p.peers.Verified(peer, x.Destination.Principal)
-	if peer == "" || known == nil || x.DestinationService == passthrough {
+	if peer == "" || x.DestinationService == passthrough {
 		return // outside the mesh: its headers mean nothing here
+	}
+	known := p.peers.Verified(peer, x.Destination.Principal)
+	if known == nil {
+		return
 	}
 	x.Destination = known
 	said, rule, _ := strings.Cut(verdict, ";")

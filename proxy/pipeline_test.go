@@ -77,6 +77,7 @@ func TestPipelineLearnsVerdictsFromMeshPeersOnly(t *testing.T) {
 	p := newPipeline(check.Decision{})
 	for peer, want := range map[string]string{other.Header(): vocab.VerdictDenied, "": vocab.VerdictOK} {
 		x := newExchange(exchange.Outbound, "example.com")
+		x.Destination = &identity.Peer{Service: "b"}
 		x.Response.Set(vocab.HeaderPeer, peer)
 		x.Response.Set(vocab.HeaderVerdict, "denied;default/p/r")
 		p.Respond(x)

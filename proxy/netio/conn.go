@@ -294,6 +294,9 @@ func (c *Conn) Peer() State {
 
 // below is the socket under TLS, nil if there is none.
 func below(c *tls.Conn) syscall.RawConn {
+	if ours, ok := c.NetConn().(*Conn); ok {
+		return ours.raw
+	}
 	socket, ok := c.NetConn().(syscall.Conn)
 	if !ok {
 		return nil
