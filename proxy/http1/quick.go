@@ -80,10 +80,10 @@ func (c *conn) step() bool {
 
 // usual reports a whole request after which the connection still speaks HTTP/1.
 func (c *conn) usual() bool {
-	m := &c.request
-	if c.parse() != nil || m.size > c.s.o.MaxHeaderBytes {
+	if c.parse() != nil || c.request.size > c.s.o.MaxHeaderBytes {
 		return false
 	}
+	m := &c.request
 	return !m.upgrade && !m.expect && !m.chunked && int64(c.in.Len()-m.size) >= m.length && string(m.method.of(m.raw)) != "CONNECT"
 }
 
