@@ -14,9 +14,10 @@ const (
 	// columns one by one stays in the processor's cache.
 	blockRecords = 256
 	shards       = 8
-	// urgentBlocks is what the sender takes at once: a busy sidecar would fill
-	// the ring between two of its regular flushes.
-	urgentBlocks = 8
+	// urgentBlocks is what the sender takes at once, without waiting for its
+	// regular flush: a block that was just filled is still in the processor's
+	// cache, and soon free for the next records.
+	urgentBlocks = 1
 	// arenaBytes of text lie in a slot itself; more is an allocation.
 	arenaBytes = 192
 )
