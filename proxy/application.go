@@ -15,8 +15,8 @@ const (
 	goneEvery  = 100 * time.Millisecond
 )
 
-// application is what the sidecar knows of the workload's own process.
-type application struct {
+// appState is what the sidecar knows of the workload's own process.
+type appState struct {
 	reachable atomic.Bool
 }
 

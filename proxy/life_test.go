@@ -18,7 +18,7 @@ func TestStopDrainsInboundAndServesOutboundUntilTheApplicationIsGone(t *testing.
 		answer(w, r)
 	})
 	other := startApp(t, answer)
-	s := startSidecar(t, Config{AppAddress: hostPort(t, app)})
+	s := runSidecar(t, Config{AppAddress: hostPort(t, app)})
 	slow := make(chan int, 1)
 	go func() { slow <- status(s.InboundAddress(), "/slow") }()
 	<-reached
@@ -51,13 +51,13 @@ func TestStopDrainsInboundAndServesOutboundUntilTheApplicationIsGone(t *testing.
 
 func TestStopEndsAfterTheDrainTime(t *testing.T) {
 	app := startApp(t, answer) // stays
-	s := startSidecar(t, Config{AppAddress: hostPort(t, app), DrainTime: 50 * time.Millisecond})
+	s := runSidecar(t, Config{AppAddress: hostPort(t, app), DrainTime: 50 * time.Millisecond})
 	s.signal()
 	s.wait()
 }
 
 func TestStopWithoutApplicationDrainsAtOnce(t *testing.T) {
-	s := startSidecar(t, Config{}) // the drain time is the test's patience
+	s := runSidecar(t, Config{}) // the drain time is the test's patience
 	s.signal()
 	s.wait()
 }
@@ -68,7 +68,7 @@ func TestAbortCutsWhatIsUnderWay(t *testing.T) {
 	defer close(release)
 	for name, first := range map[string]func(*sidecar){"while draining": func(s *sidecar) { s.signal() }, "while serving": func(*sidecar) {}} {
 		t.Run(name, func(t *testing.T) {
-			s := startSidecar(t, Config{AppAddress: hostPort(t, app)})
+			s := runSidecar(t, Config{AppAddress: hostPort(t, app)})
 			got := make(chan int, 1)
 			go func() { got <- status(s.InboundAddress(), "/") }()
 			<-reached
@@ -85,7 +85,7 @@ func TestAbortCutsWhatIsUnderWay(t *testing.T) {
 // POST /drain is a stop that waits for the stop.
 func TestDrainOnCallStays(t *testing.T) {
 	app, other := startApp(t, answer), startApp(t, answer)
-	s := startSidecar(t, Config{AppAddress: hostPort(t, app)})
+	s := runSidecar(t, Config{AppAddress: hostPort(t, app)})
 	r, err := http.Post("http://"+s.AdminAddress()+"/drain", "", nil)
 	if err != nil || r.StatusCode != 200 {
 		t.Fatal(r, err)
@@ -108,7 +108,7 @@ func TestDrainOnCallStays(t *testing.T) {
 func TestTheHubHearsOfADrainFirst(t *testing.T) {
 	hub := newFakeHub(t)
 	app := startApp(t, answer)
-	s := startSidecar(t, Config{AppAddress: hostPort(t, app), HubAddress: hub.address})
+	s := runSidecar(t, Config{AppAddress: hostPort(t, app), HubAddress: hub.address})
 	<-hub.joined
 	if h := <-hub.health; !h.GetApplicationReachable() {
 		t.Fatalf("health %v", h)
@@ -136,7 +136,7 @@ func TestASilentHubDelaysADrainBriefly(t *testing.T) {
 	hub := newFakeHub(t)
 	hub.mute = true
 	app := startApp(t, answer)
-	s := startSidecar(t, Config{AppAddress: hostPort(t, app), HubAddress: hub.address})
+	s := runSidecar(t, Config{AppAddress: hostPort(t, app), HubAddress: hub.address})
 	eventually(t, "it knows that it has joined", s.discovery.Connected)
 	s.signal()
 	s.awaitRefusal()
@@ -147,8 +147,8 @@ func TestASilentHubDelaysADrainBriefly(t *testing.T) {
 // A caller with a kept connection is told with its next answer.
 func TestAKeptConnectionIsToldToClose(t *testing.T) {
 	app := startApp(t, answer)
-	s := startSidecar(t, Config{AppAddress: hostPort(t, app)})
-	c := &caller{address: s.InboundAddress()}
+	s := runSidecar(t, Config{AppAddress: hostPort(t, app)})
+	c := &connection{address: s.InboundAddress()}
 	defer c.end()
 	if r, err := c.get("/"); err != nil || r.Close {
 		t.Fatal(r, err)

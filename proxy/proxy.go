@@ -49,6 +49,7 @@ import (
 	"github.com/telemesh/telemesh/proxy/identity"
 	"github.com/telemesh/telemesh/proxy/report"
 	"github.com/telemesh/telemesh/proxy/route"
+	"github.com/telemesh/telemesh/proxy/tlsfiles"
 )
 
 const (
@@ -73,7 +74,8 @@ type Proxy struct {
 	hub       *grpc.ClientConn
 	life      life
 
-	accessLog *accesslog.Log // nil without
+	accessLog *accesslog.Log   // nil without
+	tls       *tlsfiles.Source // nil without a certificate
 	routes    *route.Table
 	store     *report.Store
 	checker   *check.Checker
@@ -86,7 +88,7 @@ type Proxy struct {
 	admin     *admin.Server
 
 	protocolErrors *prometheus.CounterVec
-	app            application
+	app            appState
 	policyVersions atomic.Pointer[map[string]string]
 }
 
@@ -163,11 +165,14 @@ func (p *Proxy) build() error {
 	if p.accessLog, err = openAccessLog(c.AccessLog, c.AccessLogFormat, p.log); err != nil {
 		return err
 	}
+	if err = p.openTLS(); err != nil {
+		return err
+	}
 	settings, err := trafficPolicies(c.TrafficPolicyFile)
 	if err != nil {
 		return err
 	}
-	p.routes = route.NewTable(c.Namespace, c.Cluster, settings)
+	p.routes = route.NewTable(c.Namespace, c.Cluster, settings, p.originator())
 	p.leases = lease.NewClient(lease.ClientOptions{Sidecar: c.Instance, Epoch: p.epoch, Logger: p.log})
 	p.checker = check.New(check.Options{Namespace: c.Namespace, Service: c.Service, Leases: p.leases, Logger: p.log})
 	p.policyVersions.Store(&map[string]string{})
@@ -186,9 +191,8 @@ func (p *Proxy) build() error {
 	if err != nil {
 		return err
 	}
-	p.engines()
 	p.admin = admin.NewServer(p, p.registry, p.level)
-	return nil
+	return p.engines()
 }
 
 // trafficPolicies reads a file of DestinationRules; any problem refuses it.
@@ -204,9 +208,12 @@ func trafficPolicies(file string) (map[string]cluster.Settings, error) {
 	return settings, errors.Join(problems...)
 }
 
-func (p *Proxy) engines() {
+func (p *Proxy) engines() error {
+	_, principal := p.nodeTLS()
+	secure := p.self
+	secure.Principal = principal
 	way := &pipeline{
-		accessLog: p.accessLog, self: &p.self, selfHeader: p.self.Header(), selfRoute: "inbound|" + p.self.Service, selfHost: p.config.Service + "." + p.config.Namespace + ".svc.cluster.local",
+		accessLog: p.accessLog, self: &p.self, selfSecure: &secure, selfHeader: p.self.Header(), selfRoute: "inbound|" + p.self.Service, selfHost: p.config.Service + "." + p.config.Namespace + ".svc.cluster.local",
 		appAddress: p.config.AppAddress, peers: &identity.Cache{}, routes: p.routes, policy: p.checker, store: p.store,
 		appUnreachable: func(detail string) { p.setAppHealth(false, detail) },
 	}
@@ -215,10 +222,16 @@ func (p *Proxy) engines() {
 	}
 	options.Direction, options.Listener, options.UpstreamIdle = exchange.Inbound, p.listeners[0], appIdle
 	options.ProtocolError = func(reason string) { p.protocolErrors.WithLabelValues("inbound", reason).Inc() }
+	var err error
+	if options.TLS, err = p.inboundTLS(); err != nil {
+		return err
+	}
 	p.inbound = engine.New(options)
 	options.Direction, options.Listener, options.UpstreamIdle = exchange.Outbound, p.listeners[1], meshIdle
+	options.TLS = nil
 	options.ProtocolError = func(reason string) { p.protocolErrors.WithLabelValues("outbound", reason).Inc() }
 	p.outbound = engine.New(options)
+	return nil
 }
 
 func (p *Proxy) node() *discoveryv1.Node {
@@ -227,6 +240,7 @@ func (p *Proxy) node() *discoveryv1.Node {
 		Instance: c.Instance, Cluster: c.Cluster, Namespace: c.Namespace, Workload: c.Workload, Service: c.Service, Version: c.Version,
 		ServicePort: uint32(c.ServicePort), AdminAddress: p.AdminAddress(), SoftwareVersion: version.String(), Epoch: p.epoch,
 	}
+	n.InboundTls, n.Principal = p.nodeTLS()
 	if c.AppAddress != "" {
 		n.InboundAddress = p.InboundAddress()
 	}

@@ -20,9 +20,6 @@ import (
 	telemetryv1 "github.com/telemesh/telemesh/api/telemetry/v1"
 )
 
-// patience bounds a test that would otherwise hang; nothing is timed with it.
-const patience = 30 * time.Second
-
 // sidecar is a proxy that runs.
 type sidecar struct {
 	*Proxy
@@ -32,9 +29,9 @@ type sidecar struct {
 	err    error // once ended
 }
 
-// startSidecar runs a sidecar until the test ends. What the configuration leaves
+// runSidecar runs a sidecar until the test ends. What the configuration leaves
 // open is chosen so that many can run beside each other.
-func startSidecar(t *testing.T, c Config) *sidecar {
+func runSidecar(t *testing.T, c Config) *sidecar {
 	t.Helper()
 	s, err := newSidecar(t, c)
 	if err != nil {
@@ -134,9 +131,9 @@ func startApp(t *testing.T, h http.HandlerFunc) *httptest.Server {
 
 func answer(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "fine") }
 
-// caller is a client with one connection at a time. It does what it is told:
+// connection is a client with one connection at a time. It does what it is told:
 // nothing is sent twice, and a connection is closed only if an answer said so.
-type caller struct {
+type connection struct {
 	address string
 	close   bool // a connection for each request
 	conn    net.Conn
@@ -144,7 +141,7 @@ type caller struct {
 }
 
 // get sends a request for url and reads the answer.
-func (c *caller) get(url string) (*http.Response, error) {
+func (c *connection) get(url string) (*http.Response, error) {
 	if c.conn == nil {
 		conn, err := net.DialTimeout("tcp", c.address, patience)
 		if err != nil {
@@ -169,7 +166,7 @@ func (c *caller) get(url string) (*http.Response, error) {
 	return r, nil
 }
 
-func (c *caller) end() {
+func (c *connection) end() {
 	if c.conn != nil {
 		_ = c.conn.Close()
 	}
@@ -178,7 +175,7 @@ func (c *caller) end() {
 
 // status of one request on a connection of its own, 0 if there was no answer.
 func status(address, url string) int {
-	c := &caller{address: address, close: true}
+	c := &connection{address: address, close: true}
 	defer c.end()
 	r, err := c.get(url)
 	if err != nil {

@@ -72,6 +72,9 @@ func (p *Proxy) runParts(ctx context.Context) error {
 	running.Go(func() error { return p.discovery.Run(parts) })
 	running.Go(func() error { return p.leases.Run(parts, p.hub) })
 	running.Go(func() error { return p.probe(parts) })
+	if p.tls != nil {
+		running.Go(func() error { return p.tls.Run(parts) })
+	}
 	p.life.enter(Serving)
 	running.Go(func() error { return p.succeed(parts) })
 	p.log.Info("sidecar started", "inbound", p.InboundAddress(), "outbound", p.OutboundAddress(),

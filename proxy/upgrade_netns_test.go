@@ -98,8 +98,8 @@ func TestUpgradeOfAListenerInAnotherNamespace(t *testing.T) {
 	namespace := newNamespace(t)
 	app := startApp(t, answer)
 	config := Config{HandOver: filepath.Join(t.TempDir(), "hand-over"), OutboundNetns: namespace}
-	old := startSidecar(t, config)
-	next := startSidecar(t, config)
+	old := runSidecar(t, config)
+	next := runSidecar(t, config)
 	old.wait()
 	if next.OutboundAddress() != old.OutboundAddress() {
 		t.Errorf("moved from %s to %s", old.OutboundAddress(), next.OutboundAddress())
@@ -108,7 +108,7 @@ func TestUpgradeOfAListenerInAnotherNamespace(t *testing.T) {
 		t.Errorf("from inside: %v, %v", r, err)
 	}
 	config.OutboundNetns = ""
-	last := startSidecar(t, config)
+	last := runSidecar(t, config)
 	next.wait()
 	if r, err := getInside(t, namespace, next.OutboundAddress(), app.URL); err == nil {
 		t.Errorf("the namespace that was left still answers %d", r.StatusCode)

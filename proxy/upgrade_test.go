@@ -25,7 +25,7 @@ type load struct {
 func startLoad(t *testing.T, s *sidecar, callers int, throughOutbound string) *load {
 	l := &load{stop: make(chan struct{})}
 	for i := range callers {
-		c, url := &caller{address: s.InboundAddress(), close: i%2 == 1}, "/"
+		c, url := &connection{address: s.InboundAddress(), close: i%2 == 1}, "/"
 		if i%4 >= 2 {
 			c.address, url = s.OutboundAddress(), throughOutbound
 		}
@@ -90,7 +90,7 @@ func TestUpgradeUnderLoad(t *testing.T) {
 	var served atomic.Uint64
 	app := startApp(t, func(w http.ResponseWriter, r *http.Request) { served.Add(1); answer(w, r) })
 	config := Config{AppAddress: hostPort(t, app), HandOver: filepath.Join(t.TempDir(), "hand-over")}
-	generations := []*sidecar{startSidecar(t, config)}
+	generations := []*sidecar{runSidecar(t, config)}
 	first := generations[0]
 	l := startLoad(t, first, 12, app.URL)
 	more := func() {
@@ -100,7 +100,7 @@ func TestUpgradeUnderLoad(t *testing.T) {
 	more()
 	for range 2 {
 		old := generations[len(generations)-1]
-		next := startSidecar(t, config)
+		next := runSidecar(t, config)
 		old.wait()
 		if next.InboundAddress() != first.InboundAddress() || next.OutboundAddress() != first.OutboundAddress() || next.AdminAddress() != first.AdminAddress() {
 			t.Errorf("addresses moved to %s, %s, %s", next.InboundAddress(), next.OutboundAddress(), next.AdminAddress())
@@ -140,7 +140,7 @@ func TestUpgradeUnderLoad(t *testing.T) {
 func TestUpgradeThatFailsChangesNothing(t *testing.T) {
 	app := startApp(t, answer)
 	config := Config{AppAddress: hostPort(t, app), HandOver: filepath.Join(t.TempDir(), "hand-over")}
-	old := startSidecar(t, config)
+	old := runSidecar(t, config)
 	for range 3 { // dies between taking and serving
 		taken, err := handover.Take(t.Context(), config.HandOver)
 		if err != nil {
@@ -156,7 +156,7 @@ func TestUpgradeThatFailsChangesNothing(t *testing.T) {
 	if code := status(old.InboundAddress(), "/"); code != 200 {
 		t.Errorf("the old process answers %d", code)
 	}
-	next := startSidecar(t, config)
+	next := runSidecar(t, config)
 	old.wait()
 	if code := status(next.InboundAddress(), "/"); code != 200 {
 		t.Errorf("the new process answers %d", code)
@@ -165,7 +165,7 @@ func TestUpgradeThatFailsChangesNothing(t *testing.T) {
 
 func TestUpgradeOfAnotherServiceIsRefused(t *testing.T) {
 	config := Config{HandOver: filepath.Join(t.TempDir(), "hand-over")}
-	startSidecar(t, config)
+	runSidecar(t, config)
 	config.Service = "ratings"
 	config.setDefaults()
 	p := &Proxy{config: config}
@@ -176,7 +176,7 @@ func TestUpgradeOfAnotherServiceIsRefused(t *testing.T) {
 
 func TestADrainingProcessHandsNothingOver(t *testing.T) {
 	config := Config{HandOver: filepath.Join(t.TempDir(), "hand-over")}
-	old := startSidecar(t, config)
+	old := runSidecar(t, config)
 	old.Drain()
 	eventually(t, "it drains", func() bool { return old.life.in(Draining) })
 	if _, err := newSidecar(t, config); err == nil || !strings.Contains(err.Error(), "draining") {
@@ -188,13 +188,13 @@ func TestADrainingProcessHandsNothingOver(t *testing.T) {
 func TestUpgradeAnswersAConnectionThatWasSilent(t *testing.T) {
 	app := startApp(t, answer)
 	config := Config{AppAddress: hostPort(t, app), HandOver: filepath.Join(t.TempDir(), "hand-over")}
-	old := startSidecar(t, config)
-	c := &caller{address: old.InboundAddress()}
+	old := runSidecar(t, config)
+	c := &connection{address: old.InboundAddress()}
 	defer c.end()
 	if _, err := c.get("/"); err != nil {
 		t.Fatal(err)
 	}
-	startSidecar(t, config)
+	runSidecar(t, config)
 	eventually(t, "the old process has handed over", func() bool { return old.life.in(HandedOver) })
 	select {
 	case <-old.ended:
@@ -212,10 +212,10 @@ func TestUpgradeBringsTheConfigurationAlong(t *testing.T) {
 	hub := newFakeHub(t)
 	app := startApp(t, answer)
 	config := Config{AppAddress: hostPort(t, app), HandOver: filepath.Join(t.TempDir(), "hand-over"), HubAddress: hub.address}
-	old := startSidecar(t, config)
+	old := runSidecar(t, config)
 	eventually(t, "it knows the service", func() bool { return status(old.OutboundAddress(), "http://reviews/") == 200 })
 	config.HubAddress = "127.0.0.1:1"
-	next := startSidecar(t, config)
+	next := runSidecar(t, config)
 	old.wait()
 	if code := status(next.OutboundAddress(), "http://reviews/"); code != 200 {
 		t.Errorf("the new process answers %d", code)

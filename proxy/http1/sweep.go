@@ -54,17 +54,21 @@ func (s *Server) sweepConns(now int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	draining := s.draining.Load()
-	silence := s.silence.Load()
+	drainSilence := s.silence.Load()
 	for c := range s.conns {
 		t := &c.timer
 		p := t.phase.Load()
 		switch {
 		case t.over(now):
 			t.fire(c, p)
-		case p == idle && draining && now-t.since.Load() > silence && c.c.Peer() != netio.Sent:
+		case p == idle && draining && now-t.since.Load() > drainSilence && c.c.Peer() != netio.Sent:
 			// A busy one is told with its next answer instead: closing it could
 			// meet a request on its way.
 			t.fire(c, idle)
+		case p == idle && c.quick.holds.Load() && now-t.since.Load() > int64(silence):
+			if t.phase.CompareAndSwap(idle, woken) {
+				_ = c.c.SetReadDeadline(past) // it will want to give its memory back
+			}
 		case p == streaming && now-t.since.Load() > int64(lookAfter):
 			s.look(c, now)
 		}

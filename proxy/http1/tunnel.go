@@ -14,12 +14,14 @@ import (
 func (c *conn) connect(ctx context.Context, target exchange.Target) {
 	r := &c.x.Record
 	r.Upstream, r.Attempts = target.Address, 1
-	a := attempt{target: target, began: netio.Now()}
-	up, err := c.s.pool.get(ctx, &target, true, false)
+	a := &c.attempt
+	*a = attempt{target: target, began: c.now}
+	up, err := c.s.pool.get(ctx, &target, true, false, c.now)
 	if err != nil {
 		a.connectFailed(err)
-		c.done(&a)
-		c.fail(&a)
+		c.now = netio.Now()
+		c.done(a)
+		c.fail(a)
 		return
 	}
 	defer c.s.pool.discard(up)
@@ -29,10 +31,11 @@ func (c *conn) connect(ctx context.Context, target exchange.Target) {
 	c.s.o.Handler.Respond(&c.x)
 	c.out = append(c.response.appendFields(append(c.out[:0], "HTTP/1.1 200 OK\r\n"...)), "\r\n"...)
 	a.up, a.final, c.wrote = up, true, true
-	if c.write(&a, nil) {
-		c.tunnel(ctx, &a, c.in.Bytes()[c.request.size:])
+	if c.write(a, nil) {
+		c.tunnel(ctx, a, c.in.Bytes()[c.request.size:])
 	}
-	c.done(&a)
+	c.now = netio.Now()
+	c.done(a)
 }
 
 // switchProtocols relays a 101 and all that follows.

@@ -177,17 +177,29 @@ func (s *Store) batch(enc *record.Encoder, now time.Time) (*telemetryv1.Batch, b
 		}
 		b.aggregates = append(b.aggregates, one.proto(b.edge(one.edge), true))
 	})
-	block, left := s.ring.take()
+	out, left := s.withRecords(b, enc, now)
+	return out, more || left
+}
+
+// recordBatch is batch for whole blocks alone.
+func (s *Store) recordBatch(enc *record.Encoder, now time.Time) (*telemetryv1.Batch, bool) {
+	return s.withRecords(newBuilder(), enc, now)
+}
+
+// withRecords makes a batch of what b has and of the next block, nil if it is
+// empty, and reports whether there are more blocks.
+func (s *Store) withRecords(b *builder, enc *record.Encoder, now time.Time) (out *telemetryv1.Batch, more bool) {
+	block, more := s.ring.take()
 	defer s.ring.giveBack(block)
 	records := block.all(b.edge)
 	if len(records) == 0 && len(b.aggregates) == 0 {
 		return nil, false
 	}
-	out := &telemetryv1.Batch{TimeUnixNano: now.UnixNano(), Edges: b.edges, Aggregates: b.aggregates, RecordCount: uint32(len(records))}
+	out = &telemetryv1.Batch{TimeUnixNano: now.UnixNano(), Edges: b.edges, Aggregates: b.aggregates, RecordCount: uint32(len(records))}
 	if len(records) > 0 {
 		out.Records = enc.Append(nil, records)
 	}
-	return out, more || left
+	return out, more
 }
 
 // BytesLimit keeps one text of a record within bounds, so that a client's long

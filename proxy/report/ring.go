@@ -14,9 +14,10 @@ const (
 	// columns one by one stays in the processor's cache.
 	blockRecords = 256
 	shards       = 8
-	// urgentBlocks is what the sender takes at once: a busy sidecar would fill
-	// the ring between two of its regular flushes.
-	urgentBlocks = 8
+	// urgentBlocks is what the sender takes at once, without waiting for its
+	// regular flush: a block that was just filled is still in the processor's
+	// cache, and soon free for the next records.
+	urgentBlocks = 1
 	// arenaBytes of text lie in a slot itself; more is an allocation.
 	arenaBytes = 192
 )
@@ -55,8 +56,7 @@ func (r *ring) init() { r.dropped, r.urgent = make(map[string]uint64), make(chan
 // push copies the record in.
 func (r *ring) push(shard uint8, e *edge, rec *record.Record) {
 	s := &r.shards[shard%shards]
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.mu.Lock() // and no defer: this is every request's way
 	b := s.current
 	if b == nil {
 		b = r.next(nil)
@@ -68,6 +68,7 @@ func (r *ring) push(shard uint8, e *edge, rec *record.Record) {
 	if b.n == blockRecords {
 		s.current = r.next(b)
 	}
+	s.mu.Unlock()
 }
 
 // own copies the texts of a record that are views.

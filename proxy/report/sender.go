@@ -166,7 +166,7 @@ func (s *Sender) stream(ctx context.Context, grace time.Duration) error {
 		case <-tick.C:
 			s.cut(true)
 		case <-s.o.Store.ring.urgent:
-			s.cut(true)
+			s.cutRecords()
 		case ack := <-acks:
 			s.acknowledge(ack)
 		case err := <-failed:
@@ -245,14 +245,13 @@ func (s *Sender) cut(connected bool) {
 			return
 		}
 	}
-	room := func() bool { return len(s.unacked) < maxUnackedBatches && s.unackedBytes < maxUnackedBytes }
-	if room() {
+	if s.room() {
 		// Once, not for each batch: what arrives meanwhile is for the next time.
 		// And not while nothing can be sent, because blocks are counted whole.
 		s.o.Store.ring.flush()
 		s.o.Store.ring.trim()
 	}
-	for room() {
+	for s.room() {
 		now := time.Now()
 		b, more := s.o.Store.batch(s.encoder, now)
 		if b == nil {
@@ -262,6 +261,11 @@ func (s *Sender) cut(connected bool) {
 			b = &telemetryv1.Batch{TimeUnixNano: now.UnixNano()}
 		}
 		s.lastHeartbeat = now
+		b.Saturation = s.o.Gauges.Saturation()
+		b.PolicyCounters = s.o.Gauges.PolicyCounters()
+		for reason, n := range s.o.Store.Dropped() {
+			b.Dropped = append(b.Dropped, &telemetryv1.Dropped{Reason: reason, Records: n})
+		}
 		s.enqueue(b)
 		if !more {
 			return
@@ -269,14 +273,28 @@ func (s *Sender) cut(connected bool) {
 	}
 }
 
+// cutRecords takes whole blocks off the ring, while what they hold is still in
+// the processor's cache. What is counted follows with the next cut.
+func (s *Sender) cutRecords() {
+	for s.room() {
+		b, more := s.o.Store.recordBatch(s.encoder, time.Now())
+		if b != nil {
+			s.enqueue(b)
+		}
+		if !more {
+			return
+		}
+	}
+}
+
+// room reports whether another batch may wait for its acknowledgement.
+func (s *Sender) room() bool {
+	return len(s.unacked) < maxUnackedBatches && s.unackedBytes < maxUnackedBytes
+}
+
 func (s *Sender) enqueue(b *telemetryv1.Batch) {
 	s.sequence++
 	b.Sender, b.Epoch, b.Sequence, b.Node = s.o.Sender, s.o.Epoch, s.sequence, s.o.Node
-	b.Saturation = s.o.Gauges.Saturation()
-	b.PolicyCounters = s.o.Gauges.PolicyCounters()
-	for reason, n := range s.o.Store.Dropped() {
-		b.Dropped = append(b.Dropped, &telemetryv1.Dropped{Reason: reason, Records: n})
-	}
 	s.unacked = append(s.unacked, b)
 	s.unackedBytes += proto.Size(b)
 }
