@@ -68,9 +68,10 @@ type Proxy struct {
 	log       *slog.Logger
 	level     *slog.LevelVar
 	self      identity.Peer
-	listeners [3]net.Listener   // inbound, outbound, admin
-	taken     *handover.Taken   // from the process that this one replaces; nil without
-	control   *handover.Control // where the next one asks; nil without, and until taken is done with
+	listeners [3]net.Listener     // inbound, outbound, admin
+	opened    []handover.Listener // all, for the next process
+	taken     *handover.Taken     // from the process that this one replaces; nil without
+	control   *handover.Control   // where the next one asks; nil without, and until taken is done with
 	hub       *grpc.ClientConn
 	life      life
 

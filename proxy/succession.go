@@ -56,17 +56,30 @@ func (p *Proxy) netns(role string) string {
 }
 
 // open listens at an address, with the socket of the process before if that
-// does.
+// does. The next process is offered the listener under the same role, which must
+// be its only one.
 func (p *Proxy) open(role, address, namespace string) (net.Listener, error) {
-	if p.taken != nil {
-		if l, err := p.taken.Listener(role, address, namespace); l != nil || err != nil {
-			return l, err
-		}
+	l, err := p.inherit(role, address, namespace)
+	switch {
+	case l != nil || err != nil:
+	case namespace != "":
+		l, err = netns.Listen(namespace, "tcp", address)
+	default:
+		l, err = net.Listen("tcp", address)
 	}
-	if namespace != "" {
-		return netns.Listen(namespace, "tcp", address)
+	if err != nil {
+		return nil, err
 	}
-	return net.Listen("tcp", address)
+	p.opened = append(p.opened, handover.Listener{Role: role, Listener: l, Netns: namespace})
+	return l, nil
+}
+
+// inherit is the listener of the process before, nil without.
+func (p *Proxy) inherit(role, address, namespace string) (net.Listener, error) {
+	if p.taken == nil {
+		return nil, nil
+	}
+	return p.taken.Listener(role, address, namespace)
 }
 
 // succeed tells the process before that this one serves, then waits for the one
@@ -127,9 +140,8 @@ func (p *Proxy) offer() (handover.Offer, error) {
 	if !p.life.in(Serving) {
 		return handover.Offer{}, errors.New("it is " + p.Ready().Error())
 	}
-	o := handover.Offer{Service: p.config.Service, Instance: p.config.Instance, Epoch: p.epoch, Configuration: p.discovery.Known()}
-	for i, l := range p.listeners {
-		o.Listeners = append(o.Listeners, handover.Listener{Role: roles[i], Listener: l, Netns: p.netns(roles[i])})
-	}
-	return o, nil
+	return handover.Offer{
+		Service: p.config.Service, Instance: p.config.Instance, Epoch: p.epoch,
+		Listeners: p.opened, Configuration: p.discovery.Known(),
+	}, nil
 }

@@ -213,7 +213,10 @@ func TestUpgradeBringsTheConfigurationAlong(t *testing.T) {
 	app := startApp(t, answer)
 	config := Config{AppAddress: hostPort(t, app), HandOver: filepath.Join(t.TempDir(), "hand-over"), HubAddress: hub.address}
 	old := runSidecar(t, config)
-	eventually(t, "it knows the service", func() bool { return status(old.OutboundAddress(), "http://reviews/") == 200 })
+	eventually(t, "it knows the service", func() bool { return old.discovery.Known() != nil })
+	if code := status(old.OutboundAddress(), "http://reviews/"); code != 200 {
+		t.Errorf("the old process answers %d", code)
+	}
 	config.HubAddress = "127.0.0.1:1"
 	next := runSidecar(t, config)
 	old.wait()
