@@ -59,6 +59,14 @@ define run-e2e
 go test -race -count=1 -tags e2e -timeout 12m ./internal/e2e/...
 endef
 
+ROUNDS ?= 5
+DURATION ?= 5s
+
+.PHONY: bench-proxy
+bench-proxy: build ## CPU a request against nginx, haproxy and nghttpx; ROUNDS= and DURATION= shorten it
+	scripts/install-test-tools.sh bench
+	go run ./internal/benchproxy -rounds $(ROUNDS) -duration $(DURATION)
+
 .PHONY: tools
 tools: ## installs what the tests need from Debian, if it is missing
 	scripts/install-test-tools.sh

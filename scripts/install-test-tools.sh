@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Installs from Debian what the tests need and this machine lacks. Does nothing,
-# and needs no rights, where everything is there.
+# Installs from Debian what the tests need and this machine lacks, or with the
+# argument "bench" what the benchmarks do. Does nothing, and needs no rights,
+# where everything is there.
 set -euo pipefail
 
 die() {
@@ -10,8 +11,10 @@ die() {
 
 # A package is missing when the program that the tests run is.
 missing=()
+programs=()
 need() { # PACKAGES PROGRAM...
   local program
+  programs+=("${@:2}")
   for program in "${@:2}"; do
     command -v "$program" >/dev/null && continue
     read -ra packages <<<"$1"
@@ -19,14 +22,26 @@ need() { # PACKAGES PROGRAM...
     return 0
   done
 }
-need chromium chromium
-need prometheus prometheus promtool
-need redis-server redis-server
-need curl curl
-need 'gcc libc6-dev' gcc # the race detector links with cgo
-# Capture is tested with real rules in network namespaces of its own.
 PATH=$PATH:/usr/sbin:/sbin
-need 'nftables iptables iproute2' ip nft iptables-restore ip6tables-restore
+case ${1:-test} in
+  test)
+    need chromium chromium
+    need prometheus prometheus promtool
+    need redis-server redis-server
+    need curl curl
+    need 'gcc libc6-dev' gcc # the race detector links with cgo
+    # Capture is tested with real rules in network namespaces of its own.
+    need 'nftables iptables iproute2' ip nft iptables-restore ip6tables-restore
+    ;;
+  bench)
+    need nginx-light nginx
+    need haproxy haproxy
+    need wrk wrk
+    need nghttp2 h2load nghttpx
+    need util-linux taskset
+    ;;
+  *) die "want test or bench, not $1" ;;
+esac
 [ ${#missing[@]} -gt 0 ] || exit 0
 
 command -v apt-get >/dev/null ||
@@ -34,7 +49,7 @@ command -v apt-get >/dev/null ||
 [ "$(id -u)" = 0 ] ||
   die "missing: ${missing[*]}. Installing needs root: run 'sudo scripts/install-test-tools.sh', then make test again"
 
-# Debian starts prometheus and redis at once and at every boot, on the default
+# Debian starts servers like prometheus and nginx at once and at every boot, on the default
 # ports, where nobody asked for them. A policy-rc.d that says 101 forbids the
 # start (invoke-rc.d(8)); what was there before comes back afterwards.
 exec 9>/run/lock/telemesh-test-tools
@@ -61,11 +76,12 @@ apt install -y --no-install-recommends "${missing[@]}" ||
   die "apt-get could not install ${missing[*]}: see its message above; 'apt-get install ${missing[*]}' tries again"
 
 if [ -d /run/systemd/system ]; then
-  for unit in prometheus redis-server; do
-    case " ${missing[*]} " in *" $unit "*) systemctl disable --quiet "$unit" || echo "install-test-tools: $unit starts at the next boot; 'systemctl disable $unit' prevents it" >&2 ;; esac
+  for pair in prometheus:prometheus redis-server:redis-server nginx-light:nginx haproxy:haproxy nghttp2:nghttpx; do
+    unit=${pair#*:}
+    case " ${missing[*]} " in *" ${pair%:*} "*) systemctl disable --quiet "$unit" || echo "install-test-tools: $unit starts at the next boot; 'systemctl disable $unit' prevents it" >&2 ;; esac
   done
 fi
-for program in chromium prometheus promtool redis-server curl gcc ip nft iptables-restore ip6tables-restore; do
+for program in "${programs[@]}"; do
   command -v "$program" >/dev/null ||
     die "$program is still missing after its package was installed; look for it in PATH=$PATH"
 done

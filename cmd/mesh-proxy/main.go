@@ -11,9 +11,11 @@ import (
 	"os/signal"
 	"strconv"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/telemesh/telemesh/internal/process"
 	"github.com/telemesh/telemesh/internal/version"
 	"github.com/telemesh/telemesh/proxy"
 )
@@ -96,8 +98,13 @@ func run(ctx context.Context, c proxy.Config, logLevel, addressFile string) erro
 			return err
 		}
 	}
+	forget := time.AfterFunc(startup, process.ForgetStartup)
+	defer forget.Stop()
 	return p.Run(ctx)
 }
+
+// startup is when everything that only the start needs has run.
+const startup = 3 * time.Second
 
 // writeAddresses tells whoever started the sidecar on port 0 where it listens.
 func writeAddresses(file string, p *proxy.Proxy) error {

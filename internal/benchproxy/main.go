@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strconv"
 	"syscall"
 	"time"
 )
@@ -22,7 +23,14 @@ func main() {
 	var o options
 	var backend string
 	flag.IntVar(&o.rounds, "rounds", 5, "how often every target has its turn")
-	flag.DurationVar(&o.duration, "duration", 5*time.Second, "of one turn")
+	o.duration = 5 * time.Second
+	flag.Func("duration", "of one turn, such as 5s; a number alone is seconds (default 5s)", func(text string) (err error) {
+		if _, err := strconv.Atoi(text); err == nil {
+			text += "s"
+		}
+		o.duration, err = time.ParseDuration(text)
+		return err
+	})
 	flag.StringVar(&o.bin, "bin", "bin", "folder of mesh-proxy and mesh-hub")
 	flag.StringVar(&o.out, "out", "docs/performance", "folder for proxy.json and proxy.md")
 	flag.StringVar(&o.only, "only", "", "http1 or grpc; empty for both")

@@ -48,7 +48,7 @@ const (
 	nginxHTTP = "proxy_pass http://app; proxy_http_version 1.1; proxy_set_header Connection \"\";"
 	// With a log, requests can be told apart in it.
 	nginxHTTPLog = nginxHTTP + " proxy_set_header X-Request-Id $request_id;"
-	nginxGRPC = "grpc_pass grpc://app;"
+	nginxGRPC    = "grpc_pass grpc://app;"
 )
 
 const haproxyConf = `global

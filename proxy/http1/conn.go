@@ -29,23 +29,49 @@ type conn struct {
 	facts ConnFacts
 	in    netio.Buffer
 	timer timer
+	begun bool // a request came
+	http2 bool // it is not for us
 
+	*work // nil between requests
+}
+
+// work is what a request needs, from its head's first byte to its end. A silent
+// connection has none.
+type work struct {
 	x        exchange.Exchange
 	request  message
 	response message
 	body     body   // of the request
 	answer   chunks // of the response
-	out      []byte // scratch for heads; from the pool while a request lasts
-	outHome  *[]byte
-	wrote    bool // something of the answer went out
-	begun    bool // a request came
-	http2    bool // it is not for us
+	out      []byte // for heads with all that the mesh adds, and a small body
+	wrote    bool   // something of the answer went out
 }
 
-// scratch is room for a head with all that the mesh adds, and a small body.
-var scratch = sync.Pool{New: func() any { b := make([]byte, 0, 8<<10); return &b }}
+var works = sync.Pool{New: func() any { return &work{out: make([]byte, 0, 4<<10)} }}
 
-const maxScratch = 64 << 10
+// maxKept bounds the room that goes back to the pool.
+const maxKept = 64 << 10
+
+func (c *conn) takeWork() {
+	if c.work == nil {
+		c.work = works.Get().(*work)
+		c.request.clear()
+	}
+}
+
+func (c *conn) dropWork() {
+	w := c.work
+	if w == nil {
+		return
+	}
+	c.work = nil
+	if cap(w.out) > maxKept {
+		w.out = make([]byte, 0, 4<<10)
+	}
+	w.request.clear()
+	w.response.clear()
+	works.Put(w)
+}
 
 // abort ends the connection from outside, whatever it is at.
 func (c *conn) abort() { c.timer.fire(c, aborted) }
@@ -53,13 +79,13 @@ func (c *conn) abort() { c.timer.fire(c, aborted) }
 func (c *conn) serve(ctx context.Context) {
 	for c.head() && c.exchange(ctx) {
 	}
+	c.dropWork()
 	c.in.Free()
 }
 
 // head waits for a request and parses its head. It is false when there is none
 // to serve any more; what had to be answered was.
 func (c *conn) head() bool {
-	c.request.clear()
 	c.timer.set(idle, c.s.o.DownstreamIdle)
 	if c.in.Len() > 0 {
 		c.timer.set(heading, c.s.o.HeadTimeout)
@@ -71,6 +97,7 @@ func (c *conn) head() bool {
 		}
 		if c.skipBlankLine(); c.in.Len() > 0 && worthParsing(c.in.Bytes(), parsed) {
 			parsed = c.in.Len()
+			c.takeWork()
 			c.request.raw = c.in.Bytes()
 			switch err := c.request.parseRequest(c.request.raw); {
 			case err == nil && c.request.size <= c.s.o.MaxHeaderBytes:
@@ -203,8 +230,6 @@ func (c *conn) exchange(ctx context.Context) (again bool) {
 	g := c.s.o.Gauges
 	c.begun = true
 	g.InFlight.Add(1)
-	c.outHome = scratch.Get().(*[]byte)
-	c.out = (*c.outHome)[:0]
 	start := netio.Now()
 	c.begin()
 	c.timer.clear()
@@ -280,18 +305,13 @@ func (c *conn) finish() {
 
 // release gives back what a request holds. Bytes behind it stay for the next.
 func (c *conn) release() {
-	if cap(c.out) <= maxScratch {
-		*c.outHome = c.out
-	}
-	scratch.Put(c.outHome)
-	c.out, c.outHome = nil, nil
 	c.in.Skip(c.request.size + c.body.early)
 	if c.body.rest.Len() > 0 { // read behind a chunked body's end
 		c.in.Free()
 		c.in, c.body.rest = c.body.rest, netio.Buffer{}
 	}
 	c.body.rest.Free()
-	c.response.clear()
+	c.dropWork()
 	if c.in.Len() == 0 {
 		c.in.Free()
 	}

@@ -14,6 +14,9 @@ const (
 	// columns one by one stays in the processor's cache.
 	blockRecords = 256
 	shards       = 8
+	// urgentBlocks is what the sender takes at once: a busy sidecar would fill
+	// the ring between two of its regular flushes.
+	urgentBlocks = 8
 	// arenaBytes of text lie in a slot itself; more is an allocation.
 	arenaBytes = 192
 )
@@ -37,14 +40,17 @@ type ring struct {
 		_       [40]byte   // no two shards on a cache line
 	}
 
+	urgent chan struct{} // capacity 1: the sender should not wait for its time
+
 	mu      sync.Mutex // guards the fields below
 	full    []*block   // oldest first
 	free    []*block
 	made    int
+	spare   int // free blocks at the last trim
 	dropped map[string]uint64
 }
 
-func (r *ring) init() { r.dropped = make(map[string]uint64) }
+func (r *ring) init() { r.dropped, r.urgent = make(map[string]uint64), make(chan struct{}, 1) }
 
 // push copies the record in.
 func (r *ring) push(shard uint8, e *edge, rec *record.Record) {
@@ -88,7 +94,12 @@ func (r *ring) next(full *block) *block {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if full != nil {
-		r.full = append(r.full, full)
+		if r.full = append(r.full, full); len(r.full) >= urgentBlocks {
+			select {
+			case r.urgent <- struct{}{}:
+			default: // it knows
+			}
+		}
 	}
 	if n := len(r.free); n > 0 {
 		b := r.free[n-1]
@@ -145,7 +156,7 @@ func (b *block) all(index func(*edge) uint32) []record.Record {
 	return b.records[:b.n]
 }
 
-// giveBack returns a block; few are kept, so that a burst's memory goes.
+// giveBack returns a block.
 func (r *ring) giveBack(b *block) {
 	if b == nil {
 		return
@@ -155,15 +166,25 @@ func (r *ring) giveBack(b *block) {
 	b.n = 0
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.free) >= keptBlocks {
-		r.made--
-		return
-	}
 	r.free = append(r.free, b)
 }
 
 // keptBlocks stay when they are empty.
-const keptBlocks = 16
+const keptBlocks = 4
+
+// trim lets go of an empty block. It is called at the sender's pace, so that a
+// burst's memory goes within seconds and a steady load's blocks stay.
+func (r *ring) trim() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	n := len(r.free)
+	if r.spare = min(r.spare, n); r.spare > keptBlocks {
+		r.free[n-1] = nil
+		r.free = r.free[:n-1]
+		r.made--
+	}
+	r.spare = n
+}
 
 // queued counts the records.
 func (r *ring) queued() int {

@@ -148,6 +148,8 @@ func (s *Sender) stream(ctx context.Context, grace time.Duration) error {
 		select {
 		case <-tick.C:
 			s.cut(true)
+		case <-s.o.Store.ring.urgent:
+			s.cut(true)
 		case ack := <-acks:
 			s.acknowledge(ack)
 		case err := <-failed:
@@ -221,6 +223,7 @@ func (s *Sender) cut(connected bool) {
 		// Once, not for each batch: what arrives meanwhile is for the next time.
 		// And not while nothing can be sent, because blocks are counted whole.
 		s.o.Store.ring.flush()
+		s.o.Store.ring.trim()
 	}
 	for room() {
 		now := time.Now()
