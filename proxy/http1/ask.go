@@ -21,6 +21,9 @@ import (
 // more. The header lives as long as the caller wants. ctx bounds the wait; an
 // answer that is not HTTP is an error for which IsMalformed holds.
 func Connect(ctx context.Context, c *netio.Conn, authority string, fields []exchange.Field, maxHead int) (status int, header exchange.Header, err error) {
+	if !all([]byte(authority), hostByte) {
+		return 0, nil, errTarget
+	}
 	head := append(append(make([]byte, 0, 512), "CONNECT "...), authority...)
 	head = appendField(append(head, " HTTP/1.1\r\n"...), "host", authority)
 	for _, f := range fields {
@@ -33,8 +36,8 @@ func Connect(ctx context.Context, c *netio.Conn, authority string, fields []exch
 	return m.status, m, nil
 }
 
-// IsMalformed reports whether an error of Connect is the peer's answer, which
-// was not HTTP/1.1.
+// IsMalformed reports whether an error of Connect is what was said, not what
+// happened to the connection: the answer was not HTTP/1.1, or authority is none.
 func IsMalformed(err error) bool {
 	var m *malformed
 	return errors.As(err, &m)

@@ -36,7 +36,7 @@ func (d *decider) Begin(_ context.Context, x *exchange.Exchange) (exchange.Targe
 	if d.seen != nil {
 		d.seen(x)
 	}
-	x.Request.Set("x", x.Response.Get("y"))
+	x.Request.Set("x", "y")
 	if d.reply != nil {
 		return exchange.Target{}, d.reply
 	}

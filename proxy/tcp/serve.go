@@ -104,8 +104,9 @@ func New(o Options) *Server {
 // every other connection's is 0.
 //
 // A connection that came to its end in order has no flags. UF: no target took the
-// connection, or the application behind it did not. DC, UC: the downstream or the upstream broke it off. One that was
-// ended for silence or because ctx ended has a detail and no flag, as with Envoy.
+// connection, or the application behind it did not. DC, UC: the downstream or the
+// upstream broke it off. One that was ended for silence or because ctx ended has a
+// detail and no flag, as with Envoy.
 func (s *Server) Serve(ctx context.Context, c *netio.Conn, f Facts) {
 	s.o.Gauges.InFlight.Add(1)
 	defer s.o.Gauges.InFlight.Add(-1)

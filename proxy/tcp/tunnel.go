@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"strings"
 	"time"
 
 	"github.com/telemesh/telemesh/internal/vocab"
@@ -26,8 +27,9 @@ func (l *leg) tunnels(t exchange.Target) bool {
 }
 
 // tunnel asks the other sidecar for a way to its application. Where it does not
-// stand, again reports whether another endpoint may be asked: no application has
-// seen a byte.
+// stand, again reports whether the handler may name another endpoint: no
+// application has seen a byte. A 503 of the other sidecar is an answer, as it is
+// for a request: the service's retry policy says whether it is tried again.
 func (l *leg) tunnel(ctx context.Context, upstream *netio.Conn) (o exchange.Outcome, again, stands bool) {
 	asked := netio.Now()
 	limited, cancel := context.WithTimeout(ctx, tunnelTimeout)
@@ -43,7 +45,7 @@ func (l *leg) tunnel(ctx context.Context, upstream *netio.Conn) (o exchange.Outc
 	case status >= 200 && status < 300:
 		l.respond()
 		return o, false, true
-	case status >= 400 && status < 500 && status != 404: // its policy's word
+	case l.refused(status):
 		l.x.Record.Detail = detailRefused
 		l.respond()
 		ResetOnClose(l.downstream)
@@ -51,9 +53,24 @@ func (l *leg) tunnel(ctx context.Context, upstream *netio.Conn) (o exchange.Outc
 	}
 	// It has no application, or one that does not take connections.
 	l.x.Fail(vocab.FlagUpstreamConnect, detailNoApplication)
-	o.Failure, o.Unsent = exchange.ConnectFailure, true
+	o.Unsent = true
 	return o, true, false
 }
+
+// refused reports whether the other sidecar's policy has spoken. A policy chooses
+// its status itself, so what counts is the verdict; a shadow's comes with any
+// status.
+func (l *leg) refused(status int) bool {
+	verdict, _, _ := strings.Cut(l.x.Response.Get(vocab.HeaderVerdict), ";")
+	return verdict == vocab.VerdictDenied || verdict == vocab.VerdictThrottled ||
+		status == statusForbidden || status == statusThrottled
+}
+
+// Statuses of a policy's refusal that came without its verdict.
+const (
+	statusForbidden = 403
+	statusThrottled = 429
+)
 
 // noAnswer names why the other sidecar said nothing of use.
 func (l *leg) noAnswer(ctx context.Context, err error) exchange.Outcome {
