@@ -27,6 +27,8 @@ type Options struct {
 	Direction exchange.Direction
 	Listener  net.Listener
 	Handler   exchange.Handler
+	// Opaque are further listeners, each for one service.
+	Opaque []Opaque
 	// UpstreamIdle is how long an unused upstream connection is kept: below
 	// the upstream's own limit, or it closes under a request.
 	UpstreamIdle   time.Duration
@@ -77,7 +79,7 @@ func New(o Options) *Engine {
 		DownstreamIdle: downstreamIdle, UpstreamIdle: o.UpstreamIdle, MaxHeaderBytes: o.MaxHeaderBytes,
 		ProtocolError: o.ProtocolError, Logger: o.Logger,
 	})
-	e.tcp = tcp.New(tcp.Options{Direction: o.Direction, Handler: o.Handler, Gauges: &e.gauges, Dial: e.dial})
+	e.tcp = tcp.New(tcp.Options{Direction: o.Direction, Handler: o.Handler, Gauges: &e.gauges, Dial: e.dial, Tunnel: e.tunnel})
 	return e
 }
 
@@ -104,17 +106,7 @@ func (e *Engine) dial(ctx context.Context, t exchange.Target) (net.Conn, error) 
 func (e *Engine) Run(ctx context.Context, grace time.Duration) error {
 	requests, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
-	failed := make(chan error, 1)
-	go func() { failed <- e.accept(requests) }()
-	var broken error
-	select {
-	case err := <-failed:
-		failed <- err // for the end
-		broken = fmt.Errorf("serve %s listener: %w", e.o.Direction, err)
-	case <-ctx.Done():
-	}
-	_ = e.o.Listener.Close() // nothing is lost with it
-	<-failed
+	broken := e.acceptAll(ctx, requests)
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 	defer cancel()
 	stop := context.AfterFunc(drain, end)
@@ -127,14 +119,40 @@ func (e *Engine) Run(ctx context.Context, grace time.Duration) error {
 	return broken
 }
 
+// acceptAll accepts at every listener until ctx ends or one fails, and closes
+// all. It returns the failure.
+func (e *Engine) acceptAll(ctx, requests context.Context) error {
+	failed := make(chan error, 1+len(e.o.Opaque))
+	go func() { failed <- e.accept(e.o.Listener, func(c net.Conn) { e.serve(requests, c) }) }()
+	for _, o := range e.o.Opaque {
+		go func() { failed <- e.accept(o.Listener, func(c net.Conn) { e.serveOpaque(requests, c, o.Host) }) }()
+	}
+	left := cap(failed)
+	var broken error
+	select {
+	case err := <-failed:
+		left--
+		broken = fmt.Errorf("serve %s listener: %w", e.o.Direction, err)
+	case <-ctx.Done():
+	}
+	_ = e.o.Listener.Close() // nothing is lost with any of them
+	for _, o := range e.o.Opaque {
+		_ = o.Listener.Close()
+	}
+	for range left {
+		<-failed
+	}
+	return broken
+}
+
 // accept serves connections until the listener is closed.
-func (e *Engine) accept(ctx context.Context) error {
+func (e *Engine) accept(l net.Listener, serve func(net.Conn)) error {
 	for {
-		c, err := e.o.Listener.Accept()
+		c, err := l.Accept()
 		var temporary interface{ Temporary() bool }
 		switch {
 		case err == nil:
-			e.serving.Go(func() { e.serve(ctx, c) })
+			e.serving.Go(func() { serve(c) })
 		case errors.As(err, &temporary) && temporary.Temporary(): // out of file descriptors, say
 			time.Sleep(10 * time.Millisecond)
 		default:
@@ -161,6 +179,10 @@ func (e *Engine) serve(ctx context.Context, c net.Conn) {
 // serveCaptured finds out what a connection speaks that was on its way to
 // somewhere else.
 func (e *Engine) serveCaptured(ctx context.Context, c *netio.Conn, facts http1.ConnFacts) {
+	if capture.IsVirtual(facts.OriginalDestination.Addr()) {
+		e.serveVirtual(ctx, c, facts)
+		return
+	}
 	destination := facts.OriginalDestination.String()
 	found, err := detect.Detect(ctx, c, detect.Options{
 		Upstream: func(ctx context.Context) (net.Conn, error) {

@@ -50,6 +50,7 @@ func Join(ctx context.Context, downstream, upstream *netio.Conn, idle time.Durat
 // pair is two connections while they are joined.
 type pair struct {
 	in, out direction // from downstream to upstream, and back
+	greeted func()    // may be nil: the upstream's first byte came first
 
 	ended  atomic.Uint32 // Side plus one of the first cause to stop; 0 while none
 	active atomic.Int64  // netio.Now of the last byte
@@ -199,6 +200,8 @@ func (d *direction) sendEarly() bool {
 func (d *direction) note(n int64) {
 	now := netio.Now()
 	d.moved.Add(n)
-	d.firstByte.CompareAndSwap(0, now)
+	if d.firstByte.CompareAndSwap(0, now) && d.source == Upstream && d.pair.greeted != nil && d.pair.in.firstByte.Load() == 0 {
+		d.pair.greeted()
+	}
 	d.pair.active.Store(now)
 }

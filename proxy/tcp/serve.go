@@ -55,6 +55,9 @@ type Facts struct {
 	TLS *tls.ConnectionState
 	// Principal is the verified SPIFFE ID of the downstream; empty without one.
 	Principal string
+	// Greeted is called when the upstream's first byte comes before the
+	// downstream's, if it does; nil if nobody wants to know.
+	Greeted func()
 	// Upstream is a connection that protocol detection opened already, to
 	// UpstreamAddress. Serve owns it, and uses it if that is where the handler
 	// sends the connection.
@@ -125,7 +128,7 @@ func (s *Server) Serve(ctx context.Context, c *netio.Conn, f Facts) {
 		ResetOnClose(c)
 		return
 	}
-	l := leg{server: s, x: x, downstream: c, began: began}
+	l := leg{server: s, x: x, downstream: c, began: began, greeted: f.Greeted}
 	for {
 		outcome, again := l.attempt(ctx, target, &spare)
 		finish(target, outcome)
@@ -172,6 +175,7 @@ type leg struct {
 	x          *exchange.Exchange
 	downstream *netio.Conn
 	began      int64
+	greeted    func()
 }
 
 // attempt carries the connection to one target. again reports that nothing was
@@ -235,6 +239,7 @@ func (l *leg) join(ctx context.Context, t exchange.Target, upstream *netio.Conn,
 		idle = t.Timeouts.Idle
 	}
 	p := newPair(l.downstream, upstream)
+	p.greeted = l.greeted
 	ended := p.run(ctx, idle)
 	rec := &l.x.Record
 	rec.BytesIn, rec.BytesOut = uint64(p.in.moved.Load()), uint64(p.out.moved.Load())
