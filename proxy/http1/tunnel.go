@@ -29,8 +29,9 @@ func (c *conn) connect(ctx context.Context, target exchange.Target) {
 	c.s.o.Handler.Respond(&c.x)
 	c.out = append(c.response.appendFields(append(c.out[:0], "HTTP/1.1 200 OK\r\n"...)), "\r\n"...)
 	a.up, a.final, c.wrote = up, true, true
-	if c.write(&a, nil) {
-		r.BytesIn, r.BytesOut = 0, 0 // the payload alone, as the tunnel's other end counts
+	stands := c.write(&a, nil)
+	r.BytesIn, r.BytesOut = 0, 0 // the payload alone, as the tunnel's other end counts
+	if stands {
 		c.tunnel(ctx, &a, c.in.Bytes()[c.request.size:])
 	}
 	c.done(&a)
