@@ -51,7 +51,23 @@ type Config struct {
 	AccessLogFormat string
 	// MaxHeaderBytes of a request head.
 	MaxHeaderBytes int
+
+	// TLSCert, TLSKey and TLSCA are PEM files: the workload's certificate, with a
+	// SPIFFE ID, its key, and the authority of the mesh. They are read again when
+	// they change. With them the sidecar calls by mutual TLS whoever takes it.
+	TLSCert, TLSKey, TLSCA string
+	// InboundTLS is what the inbound listener takes: off, permissive (mutual TLS
+	// and plain text) or strict. Empty is permissive with a certificate and off
+	// without.
+	InboundTLS string
 }
+
+// What an inbound listener takes (Istio's PeerAuthentication modes).
+const (
+	tlsOff        = "off"
+	tlsPermissive = "permissive"
+	tlsStrict     = "strict"
+)
 
 // setDefaults fills what was left empty.
 func (c *Config) setDefaults() {
@@ -63,6 +79,10 @@ func (c *Config) setDefaults() {
 	setDefault(&c.OutboundAddress, "127.0.0.1:15001")
 	setDefault(&c.AdminAddress, "127.0.0.1:15000")
 	setDefault(&c.HubAddress, "127.0.0.1:15010")
+	if c.TLSCert != "" {
+		setDefault(&c.InboundTLS, tlsPermissive)
+	}
+	setDefault(&c.InboundTLS, tlsOff)
 	if c.DrainTime == 0 {
 		c.DrainTime = 5 * time.Second
 	}
@@ -116,6 +136,7 @@ func (c *Config) validate() error {
 			errs = append(errs, fmt.Errorf("%s %q: want host:port", f.flag, f.address))
 		}
 	}
+	errs = append(errs, c.validateTLS())
 	if c.MaxHeaderBytes < 1<<10 || c.MaxHeaderBytes > 1<<20 {
 		errs = append(errs, fmt.Errorf("--max-header-bytes %d: want 1024 to 1048576", c.MaxHeaderBytes))
 	}
@@ -123,4 +144,22 @@ func (c *Config) validate() error {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
+}
+
+func (c *Config) validateTLS() error {
+	named := 0
+	for _, file := range []string{c.TLSCert, c.TLSKey, c.TLSCA} {
+		if file != "" {
+			named++
+		}
+	}
+	switch {
+	case named != 0 && named != 3:
+		return errors.New("--tls-cert, --tls-key, --tls-ca: want all three or none")
+	case c.InboundTLS != tlsOff && c.InboundTLS != tlsPermissive && c.InboundTLS != tlsStrict:
+		return fmt.Errorf("--inbound-tls %q: want off, permissive or strict", c.InboundTLS)
+	case c.InboundTLS != tlsOff && named == 0:
+		return fmt.Errorf("--inbound-tls %s: needs --tls-cert, --tls-key and --tls-ca", c.InboundTLS)
+	}
+	return nil
 }

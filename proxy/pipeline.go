@@ -33,6 +33,7 @@ type checker interface {
 // route, pick endpoint, (the engine forwards), observe.
 type pipeline struct {
 	self       *identity.Peer
+	selfSecure *identity.Peer // with the principal, as callers over mutual TLS see it
 	selfHeader string
 	selfHost   string // fully qualified service of the workload
 	selfRoute  string
@@ -84,7 +85,7 @@ func (p *pipeline) Retry(x *exchange.Exchange, failed exchange.Outcome) (exchang
 // target sends a request to an endpoint, as its service's settings say.
 func target(e *cluster.Endpoint) exchange.Target {
 	c := e.Cluster()
-	return exchange.Target{Address: e.Address, Endpoint: e, Timeouts: c.Timeouts(), Limits: c.Limits()}
+	return exchange.Target{Address: e.Address, TLS: e.TLS, Endpoint: e, Timeouts: c.Timeouts(), Limits: c.Limits()}
 }
 
 // identify names both ends. The peer header is taken off in both directions:
@@ -94,12 +95,15 @@ func (p *pipeline) identify(x *exchange.Exchange) *route.Service {
 	x.Request.Del(vocab.HeaderPeer)
 	if x.Direction == exchange.Inbound {
 		x.Destination, x.DestinationService = p.self, p.selfHost
+		if x.Principal != "" {
+			x.Destination = p.selfSecure
+		}
 		x.Record.Route = p.selfRoute
-		if x.Source = p.peers.Parse(header); x.Source == nil {
+		if x.Source = p.peers.Verified(header, x.Principal); x.Source == nil {
 			x.Source = &unknown
 			return nil
 		}
-		x.Meshed = true
+		x.Meshed = header != ""
 		return nil
 	}
 	x.Source, x.Security = p.self, vocab.Unknown
@@ -281,9 +285,12 @@ func (p *pipeline) Respond(x *exchange.Exchange) {
 
 // learn takes over what the callee's sidecar said of itself and of its policy.
 func (p *pipeline) learn(x *exchange.Exchange, peer, verdict string) {
-	known := p.peers.Parse(peer)
-	if known == nil || x.DestinationService == passthrough {
+	if peer == "" || x.DestinationService == passthrough {
 		return // outside the mesh: its headers mean nothing here
+	}
+	known := p.peers.Verified(peer, x.Destination.Principal)
+	if known == nil {
+		return
 	}
 	x.Destination = known
 	said, rule, _ := strings.Cut(verdict, ";")

@@ -29,7 +29,7 @@ var (
 )
 
 func newPipeline(d check.Decision, services ...*discoveryv1.Service) *pipeline {
-	p := &pipeline{self: &self, selfHeader: self.Header(), appAddress: "127.0.0.1:1", peers: &identity.Cache{}, routes: route.NewTable("default", "local", nil), policy: fakePolicy(d)}
+	p := &pipeline{self: &self, selfSecure: &self, selfHeader: self.Header(), appAddress: "127.0.0.1:1", peers: &identity.Cache{}, routes: route.NewTable("default", "local", nil, nil), policy: fakePolicy(d)}
 	p.routes.Set(services)
 	return p
 }
@@ -77,6 +77,7 @@ func TestPipelineLearnsVerdictsFromMeshPeersOnly(t *testing.T) {
 	p := newPipeline(check.Decision{})
 	for peer, want := range map[string]string{other.Header(): vocab.VerdictDenied, "": vocab.VerdictOK} {
 		x := newExchange(exchange.Outbound, "example.com")
+		x.Destination = &identity.Peer{Service: "b"}
 		x.Response.Set(vocab.HeaderPeer, peer)
 		x.Response.Set(vocab.HeaderVerdict, "denied;default/p/r")
 		p.Respond(x)

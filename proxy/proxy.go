@@ -50,6 +50,7 @@ import (
 	"github.com/telemesh/telemesh/proxy/identity"
 	"github.com/telemesh/telemesh/proxy/report"
 	"github.com/telemesh/telemesh/proxy/route"
+	"github.com/telemesh/telemesh/proxy/tlsfiles"
 )
 
 const (
@@ -75,7 +76,8 @@ type Proxy struct {
 	opaque    []engine.Opaque // of --outbound-tcp
 	hub       *grpc.ClientConn
 
-	accessLog *accesslog.Log // nil without
+	accessLog *accesslog.Log   // nil without
+	tls       *tlsfiles.Source // nil without a certificate
 	routes    *route.Table
 	store     *report.Store
 	checker   *check.Checker
@@ -166,11 +168,14 @@ func (p *Proxy) build() error {
 	if p.accessLog, err = openAccessLog(c.AccessLog, c.AccessLogFormat, p.log); err != nil {
 		return err
 	}
+	if err = p.openTLS(); err != nil {
+		return err
+	}
 	settings, err := trafficPolicies(c.TrafficPolicyFile)
 	if err != nil {
 		return err
 	}
-	p.routes = route.NewTable(c.Namespace, c.Cluster, settings)
+	p.routes = route.NewTable(c.Namespace, c.Cluster, settings, p.originator())
 	p.leases = lease.NewClient(lease.ClientOptions{Sidecar: c.Instance, Epoch: p.epoch, Logger: p.log})
 	p.checker = check.New(check.Options{Namespace: c.Namespace, Service: c.Service, Leases: p.leases, Logger: p.log})
 	p.policyVersions.Store(&map[string]string{})
@@ -189,8 +194,7 @@ func (p *Proxy) build() error {
 	if err != nil {
 		return err
 	}
-	p.engines()
-	return nil
+	return p.engines()
 }
 
 // trafficPolicies reads a file of DestinationRules; any problem refuses it.
@@ -206,9 +210,12 @@ func trafficPolicies(file string) (map[string]cluster.Settings, error) {
 	return settings, errors.Join(problems...)
 }
 
-func (p *Proxy) engines() {
+func (p *Proxy) engines() error {
+	_, principal := p.nodeTLS()
+	secure := p.self
+	secure.Principal = principal
 	way := &pipeline{
-		accessLog: p.accessLog, self: &p.self, selfHeader: p.self.Header(), selfRoute: "inbound|" + p.self.Service, selfHost: p.config.Service + "." + p.config.Namespace + ".svc.cluster.local",
+		accessLog: p.accessLog, self: &p.self, selfSecure: &secure, selfHeader: p.self.Header(), selfRoute: "inbound|" + p.self.Service, selfHost: p.config.Service + "." + p.config.Namespace + ".svc.cluster.local",
 		appAddress: p.config.AppAddress, peers: &identity.Cache{}, routes: p.routes, policy: p.checker, store: p.store,
 		appUnreachable: func(detail string) { p.setAppHealth(false, detail) },
 	}
@@ -217,11 +224,17 @@ func (p *Proxy) engines() {
 	}
 	options.Direction, options.Listener, options.UpstreamIdle = exchange.Inbound, p.listeners[0], appIdle
 	options.ProtocolError = func(reason string) { p.protocolErrors.WithLabelValues("inbound", reason).Inc() }
+	var err error
+	if options.TLS, err = p.inboundTLS(); err != nil {
+		return err
+	}
 	p.inbound = engine.New(options)
 	options.Direction, options.Listener, options.UpstreamIdle = exchange.Outbound, p.listeners[1], meshIdle
+	options.TLS = nil
 	options.ProtocolError = func(reason string) { p.protocolErrors.WithLabelValues("outbound", reason).Inc() }
 	options.Opaque = p.opaque
 	p.outbound = engine.New(options)
+	return nil
 }
 
 func (p *Proxy) node() *discoveryv1.Node {
@@ -230,6 +243,7 @@ func (p *Proxy) node() *discoveryv1.Node {
 		Instance: c.Instance, Cluster: c.Cluster, Namespace: c.Namespace, Workload: c.Workload, Service: c.Service, Version: c.Version,
 		ServicePort: uint32(c.ServicePort), AdminAddress: p.AdminAddress(), SoftwareVersion: version.String(), Epoch: p.epoch,
 	}
+	n.InboundTls, n.Principal = p.nodeTLS()
 	if c.AppAddress != "" {
 		n.InboundAddress = p.InboundAddress()
 	}
@@ -265,6 +279,9 @@ func (p *Proxy) Run(ctx context.Context) error {
 	serving.Go(func() error { return p.discovery.Run(ctx) })
 	serving.Go(func() error { return p.leases.Run(ctx, p.hub) })
 	serving.Go(func() error { return p.probe(ctx) })
+	if p.tls != nil {
+		serving.Go(func() error { return p.tls.Run(ctx) })
+	}
 	logged := p.runAccessLog(telemetry)
 	p.log.Info("sidecar started", "inbound", p.InboundAddress(), "outbound", p.OutboundAddress(),
 		"admin", p.AdminAddress(), "application", p.config.AppAddress, "hub", p.config.HubAddress)

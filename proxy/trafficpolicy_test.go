@@ -36,7 +36,7 @@ func oneEndpoint() *discoveryv1.Service {
 
 func withSettings(s cluster.Settings) *pipeline {
 	p := newPipeline(check.Decision{})
-	p.routes = route.NewTable("default", "local", map[string]cluster.Settings{"b.default.svc.cluster.local": s})
+	p.routes = route.NewTable("default", "local", map[string]cluster.Settings{"b.default.svc.cluster.local": s}, nil)
 	p.routes.Set([]*discoveryv1.Service{oneEndpoint()})
 	return p
 }

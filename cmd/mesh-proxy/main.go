@@ -79,6 +79,10 @@ func command() *cobra.Command {
 	f.IntVar(&c.MaxHeaderBytes, "max-header-bytes", 0, "largest request head (default 65536)")
 	f.StringVar(&c.AccessLog, "access-log", "", "file that takes a line for every request, - for the standard output (default none: the hub has every request)")
 	f.StringVar(&c.AccessLogFormat, "access-log-format", "", "Envoy's format string, or json (default Istio's text)")
+	f.StringVar(&c.TLSCert, "tls-cert", "", "PEM file of the workload's certificate, with its SPIFFE ID; read again when it changes")
+	f.StringVar(&c.TLSKey, "tls-key", "", "PEM file of its key")
+	f.StringVar(&c.TLSCA, "tls-ca", "", "PEM file of the authority that signs the mesh's certificates")
+	f.StringVar(&c.InboundTLS, "inbound-tls", "", "what the inbound listener takes: off, permissive or strict (default permissive with a certificate)")
 	f.StringVar(&logLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&addressFile, "address-file", "", "writes the bound addresses as JSON to this file once the sidecar listens")
 	return cmd

@@ -8,6 +8,7 @@ package cluster
 
 import (
 	"cmp"
+	"crypto/tls"
 	"errors"
 	"math"
 	"math/rand/v2"
@@ -34,6 +35,9 @@ type Host struct {
 	Address string // host:port of the inbound listener of its sidecar
 	Peer    identity.Peer
 	Healthy bool // its application answers
+	// TLS originates TLS to it; nil for plain text. The same pointer as long as
+	// it means the same: connections are kept by it.
+	TLS *tls.Config
 	// Weight is its share of a hash ring or table beside the others; 0 means 1.
 	// The other algorithms do not look at it.
 	Weight uint32
@@ -56,6 +60,7 @@ type Endpoint struct {
 	Address string
 	// Peer stays the same pointer as long as what it says does.
 	Peer    *identity.Peer
+	TLS     *tls.Config // nil for plain text
 	host    *host
 	cluster *Cluster
 	retry   bool
@@ -179,7 +184,7 @@ func (c *Cluster) member(h Host, state *host) member {
 	if state.peer == nil || *state.peer != h.Peer {
 		state.peer = &h.Peer
 	}
-	first := &Endpoint{Address: h.Address, Peer: state.peer, host: state, cluster: c}
+	first := &Endpoint{Address: h.Address, Peer: state.peer, TLS: h.TLS, host: state, cluster: c}
 	again := *first
 	again.retry = true
 	return member{first: first, again: &again, host: state, healthy: h.Healthy, weight: max(h.Weight, 1)}

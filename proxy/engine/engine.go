@@ -35,6 +35,8 @@ type Options struct {
 	ConnectTimeout time.Duration
 	// MaxHeaderBytes of a request head; beyond it the answer is 431.
 	MaxHeaderBytes int
+	// TLS of accepted connections; nil for plain text only.
+	TLS *TLS
 	// ProtocolError counts input that is refused, by reason.
 	ProtocolError func(reason string)
 	Logger        *slog.Logger
@@ -67,7 +69,7 @@ type Engine struct {
 func New(o Options) *Engine {
 	e := &Engine{o: o, address: addrPort(o.Listener.Addr()), learned: detect.NewMemory(learnedDestinations, learnedFor)}
 	e.http1 = http1.NewServer(http1.Options{
-		Direction: o.Direction, Handler: o.Handler, Gauges: &e.gauges, Dial: e.dial,
+		Direction: o.Direction, Handler: o.Handler, Gauges: &e.gauges, Dial: e.dialer("http/1.1"),
 		DownstreamIdle: downstreamIdle, UpstreamIdle: o.UpstreamIdle, MaxHeaderBytes: o.MaxHeaderBytes,
 		HTTP2: func(ctx context.Context, c *netio.Conn, f http1.ConnFacts) {
 			e.http2.Serve(ctx, c, http2.ConnFacts(f))
@@ -75,11 +77,13 @@ func New(o Options) *Engine {
 		ProtocolError: o.ProtocolError, Logger: o.Logger,
 	})
 	e.http2 = http2.NewServer(http2.Options{
-		Direction: o.Direction, Handler: o.Handler, Gauges: &e.gauges, Dial: e.dial,
+		Direction: o.Direction, Handler: o.Handler, Gauges: &e.gauges, Dial: e.dialer("h2"),
 		DownstreamIdle: downstreamIdle, UpstreamIdle: o.UpstreamIdle, MaxHeaderBytes: o.MaxHeaderBytes,
 		ProtocolError: o.ProtocolError, Logger: o.Logger,
 	})
-	e.tcp = tcp.New(tcp.Options{Direction: o.Direction, Handler: o.Handler, Gauges: &e.gauges, Dial: e.dial, Tunnel: e.tunnel})
+	e.tcp = tcp.New(tcp.Options{
+		Direction: o.Direction, Handler: o.Handler, Gauges: &e.gauges, Dial: e.dialer("http/1.1"), Tunnel: e.tunnel,
+	})
 	return e
 }
 
@@ -90,7 +94,7 @@ func addrPort(a net.Addr) netip.AddrPort {
 	return netip.AddrPort{}
 }
 
-// dial opens an upstream connection.
+// dial opens a socket to the target.
 func (e *Engine) dial(ctx context.Context, t exchange.Target) (net.Conn, error) {
 	timeout := e.o.ConnectTimeout
 	if t.Timeouts.Connect > 0 {
@@ -166,11 +170,20 @@ func (e *Engine) accept(l net.Listener, serve func(net.Conn)) error {
 func (e *Engine) serve(ctx context.Context, c net.Conn) {
 	facts := http1.ConnFacts{Downstream: c.RemoteAddr().String()}
 	conn := netio.New(c, nil)
+	if e.o.TLS != nil {
+		var ok bool
+		if conn, ok = e.secure(ctx, conn, &facts); !ok {
+			_ = conn.Close() // nothing can be said to it
+			return
+		}
+	}
 	if socket, ok := c.(syscall.Conn); ok {
 		if original, captured := capture.OriginalDestination(socket); captured && !capture.IsSelf(original, e.address) {
 			facts.OriginalDestination = original
-			e.serveCaptured(ctx, conn, facts)
-			return
+			if facts.TLS == nil {
+				e.serveCaptured(ctx, conn, facts)
+				return
+			}
 		}
 	}
 	e.http1.Serve(ctx, conn, facts)

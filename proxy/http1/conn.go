@@ -254,13 +254,13 @@ func (c *conn) exchange(ctx context.Context) (again bool) {
 func (c *conn) begin() {
 	m := &c.request
 	c.x = exchange.Exchange{
-		Direction: c.s.o.Direction, Request: m, Scheme: "http", Security: "none",
+		Direction: c.s.o.Direction, Request: m, Scheme: "http", Security: exchange.Security(c.facts.TLS),
 		Downstream: c.facts.Downstream, OriginalDestination: c.facts.OriginalDestination,
 		ResponseHeaders: c.x.ResponseHeaders[:0],
 	}
 	if c.facts.TLS != nil {
 		c.x.Scheme = "https"
-		c.x.TLS = c.facts.TLS
+		c.x.TLS, c.x.Principal = c.facts.TLS, c.facts.Principal
 	}
 	r := &c.x.Record
 	r.Start = time.Now()

@@ -78,6 +78,7 @@ type ConnFacts struct {
 	Downstream          string         // host:port
 	OriginalDestination netip.AddrPort // of a captured connection
 	TLS                 *tls.ConnectionState
+	Principal           string // SPIFFE ID of its certificate
 }
 
 // Server relays the HTTP/1 connections of one listener.

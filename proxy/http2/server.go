@@ -39,6 +39,7 @@ type ConnFacts struct {
 	Downstream          string // host:port
 	OriginalDestination netip.AddrPort
 	TLS                 *tls.ConnectionState // nil for plain text
+	Principal           string               // SPIFFE ID of its certificate
 }
 
 // Server relays downstream connections. It is safe for concurrent use.

@@ -137,10 +137,7 @@ func (st *stream) prepare(c *conn, r *request, end bool) {
 	x := &st.x
 	x.Direction, x.Request, x.Scheme = c.server.o.Direction, &st.req, r.scheme
 	x.Downstream, x.OriginalDestination, x.TLS, x.Shard = c.facts.Downstream, c.facts.OriginalDestination, c.facts.TLS, c.shard
-	x.Security = "none"
-	if c.facts.TLS != nil && len(c.facts.TLS.PeerCertificates) > 0 {
-		x.Security = "mutual_tls"
-	}
+	x.Principal, x.Security = c.facts.Principal, exchange.Security(c.facts.TLS)
 	if x.Scheme == "" {
 		x.Scheme = "http"
 	}

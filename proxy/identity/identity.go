@@ -1,9 +1,9 @@
 // Package identity says who is at the other end of a request. Two sidecars
 // tell each other in a small header; it never reaches an application.
 //
-// Until the mesh has certificates the header is believed as it comes, so a
-// caller that bypasses its sidecar can claim to be another one. See
-// docs/adr/004-peer-metadata-header.md.
+// Without mutual TLS the header is believed as it comes, so a caller that
+// bypasses its sidecar can claim to be another one. With it the header must fit
+// the certificate. See docs/adr/004-peer-metadata-header.md.
 package identity
 
 import (
@@ -67,36 +67,71 @@ const (
 // few peers over and over. Safe for concurrent use; the zero value is ready.
 type Cache struct {
 	mu    sync.RWMutex // guards the field below
-	peers map[string]*Peer
+	peers map[claim]*Peer
 }
+
+// claim is what a peer says of itself and what its certificate says of it.
+type claim struct{ header, principal string }
 
 // Parse reads a header, which is not kept. It is nil for one that is empty,
 // oversized or without a workload.
-func (c *Cache) Parse(header string) *Peer {
-	if header == "" || len(header) > maxHeaderBytes {
+func (c *Cache) Parse(header string) *Peer { return c.Verified(header, "") }
+
+// Verified is Parse for the other end of a mutual TLS connection, whose
+// certificate has the SPIFFE ID principal. A header that claims another
+// namespace than the principal's counts for nothing, and whoever sends none is
+// still known by its principal.
+func (c *Cache) Verified(header, principal string) *Peer {
+	if len(header) > maxHeaderBytes || header == "" && principal == "" {
 		return nil
 	}
 	c.mu.RLock()
-	known := c.peers[header]
+	known := c.peers[claim{header, principal}]
 	c.mu.RUnlock()
 	if known != nil {
 		return known
 	}
 	header = strings.Clone(header) // it may be a view, and the peer keeps parts of it
 	p, ok := parse(header)
+	if principal != "" {
+		p, ok = vouched(p, ok, principal), true
+	}
 	if !ok {
 		return nil
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.peers == nil || len(c.peers) >= maxCached { // a flood of peers costs a re-parse, never memory
-		c.peers = make(map[string]*Peer)
+		c.peers = make(map[claim]*Peer)
 	}
-	if known = c.peers[header]; known == nil {
+	if known = c.peers[claim{header, principal}]; known == nil {
 		known = &p
-		c.peers[header] = known
+		c.peers[claim{header, principal}] = known
 	}
 	return known
+}
+
+// vouched is what of a claim a principal stands for.
+func vouched(p Peer, claimed bool, principal string) Peer {
+	namespace := principalNamespace(principal)
+	if !claimed || namespace != "" && p.Namespace != namespace {
+		p = Unknown()
+		if namespace != "" {
+			p.Namespace = namespace
+		}
+	}
+	p.Principal = principal
+	return p
+}
+
+// principalNamespace reads the namespace from an ID in Istio's form,
+// spiffe://DOMAIN/ns/NAMESPACE/sa/ACCOUNT; empty for any other.
+func principalNamespace(principal string) string {
+	_, path, _ := strings.Cut(strings.TrimPrefix(principal, "spiffe://"), "/")
+	if parts := strings.Split(path, "/"); len(parts) == 4 && parts[0] == "ns" && parts[2] == "sa" {
+		return parts[1]
+	}
+	return ""
 }
 
 func parse(header string) (Peer, bool) {

@@ -6,6 +6,7 @@
 package netio
 
 import (
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -237,6 +238,30 @@ func (t *transfer) writeAll(fd uintptr) bool {
 	return true
 }
 
+// First waits for the first byte and leaves it where it is.
+func (c *Conn) First() (byte, error) {
+	if len(c.early) > 0 {
+		return c.early[0], nil
+	}
+	if c.raw == nil {
+		var b [1]byte
+		if _, err := io.ReadFull(c.Conn, b[:]); err != nil {
+			return 0, err
+		}
+		c.early = b[:]
+		return b[0], nil
+	}
+	var first [1]byte
+	state := Open
+	if err := c.raw.Read(func(fd uintptr) bool { state = peek(fd, &first); return state != Open }); err != nil {
+		return 0, err
+	}
+	if state != Sent {
+		return 0, io.EOF
+	}
+	return first[0], nil
+}
+
 // State is what the socket knows of the other end.
 type State uint8
 
@@ -248,23 +273,44 @@ const (
 	Gone                    // reset, or closed here
 )
 
-// Peer looks without reading or waiting. It is Open for what is not a plain
-// socket.
+// Peer looks without reading or waiting. Over TLS it looks at the socket below,
+// where Sent may be a message of TLS's own. It is Open for what has no socket.
 func (c *Conn) Peer() State {
 	if len(c.early) > 0 {
 		return Sent
 	}
-	if c.raw == nil {
+	raw := c.raw
+	if secured, ok := c.Conn.(*tls.Conn); ok && raw == nil {
+		raw = below(secured)
+	}
+	if raw == nil {
 		return Open
 	}
 	state := Gone
-	_ = c.raw.Control(func(fd uintptr) { state = peek(fd) }) // fails when it is closed
+	var first [1]byte
+	_ = raw.Control(func(fd uintptr) { state = peek(fd, &first) }) // fails when it is closed
 	return state
 }
 
-func peek(fd uintptr) State {
-	var b [1]byte
-	n, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&b)), 1, syscall.MSG_PEEK|syscall.MSG_DONTWAIT, 0, 0)
+// below is the socket under TLS, nil if there is none.
+func below(c *tls.Conn) syscall.RawConn {
+	if ours, ok := c.NetConn().(*Conn); ok {
+		return ours.raw
+	}
+	socket, ok := c.NetConn().(syscall.Conn)
+	if !ok {
+		return nil
+	}
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return nil
+	}
+	return raw
+}
+
+// peek looks at the first byte without taking it.
+func peek(fd uintptr, first *[1]byte) State {
+	n, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(first)), 1, syscall.MSG_PEEK|syscall.MSG_DONTWAIT, 0, 0)
 	switch {
 	case errno == syscall.EAGAIN:
 		return Open

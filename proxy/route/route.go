@@ -3,6 +3,7 @@ package route
 
 import (
 	"cmp"
+	"crypto/tls"
 	"net/netip"
 	"slices"
 	"strings"
@@ -29,6 +30,7 @@ type Table struct {
 	namespace string
 	cluster   string
 	settings  map[string]cluster.Settings // by fully qualified host
+	origin    Originator
 	current   atomic.Pointer[names]
 }
 
@@ -38,10 +40,15 @@ type names struct {
 	byAddress map[netip.Addr]*Service
 }
 
-// NewTable returns an empty table for a sidecar in namespace of cluster in. A service whose
-// fully qualified host has no settings gets the mesh's default.
-func NewTable(namespace, in string, settings map[string]cluster.Settings) *Table {
-	t := &Table{namespace: namespace, cluster: in, settings: settings}
+// Originator says how TLS is originated to an endpoint that takes mutual TLS and
+// has the certificate of principal. The same principal gives the same pointer.
+type Originator func(principal string) *tls.Config
+
+// NewTable returns an empty table for a sidecar in namespace of cluster in. A
+// service whose fully qualified host has no settings gets the mesh's default.
+// Without an originator everything is sent in plain text.
+func NewTable(namespace, in string, settings map[string]cluster.Settings, o Originator) *Table {
+	t := &Table{namespace: namespace, cluster: in, settings: settings, origin: o}
 	t.current.Store(&names{})
 	return t
 }
@@ -57,7 +64,7 @@ func (t *Table) Set(services []*discoveryv1.Service) {
 		if c == nil || c.Name != s.GetName() || c.Namespace != s.GetNamespace() {
 			c = t.service(s)
 		}
-		c.SetEndpoints(hosts(s))
+		c.SetEndpoints(t.hosts(s))
 		fullNames = append(fullNames, c.Host)
 		for _, name := range t.names(c) {
 			byHost[strings.ToLower(name)] = c
@@ -85,16 +92,20 @@ func (t *Table) settingsOf(host string) cluster.Settings {
 	return cluster.MeshDefault()
 }
 
-func hosts(s *discoveryv1.Service) []cluster.Host {
+func (t *Table) hosts(s *discoveryv1.Service) []cluster.Host {
 	out := make([]cluster.Host, 0, len(s.GetEndpoints()))
 	for _, e := range s.GetEndpoints() {
-		out = append(out, cluster.Host{
+		h := cluster.Host{
 			Address: e.GetAddress(), Healthy: e.GetHealthy(),
 			Peer: identity.Peer{
 				Cluster: e.GetCluster(), Namespace: s.GetNamespace(), Workload: e.GetWorkload(),
 				Service: s.GetName(), Version: e.GetVersion(), Instance: e.GetInstance(),
 			},
-		})
+		}
+		if t.origin != nil && e.GetInboundTls() != discoveryv1.InboundTLS_INBOUND_TLS_NONE {
+			h.TLS, h.Peer.Principal = t.origin(e.GetPrincipal()), e.GetPrincipal()
+		}
+		out = append(out, h)
 	}
 	return out
 }

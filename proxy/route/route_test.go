@@ -16,7 +16,7 @@ func services(endpoints ...*discoveryv1.Endpoint) []*discoveryv1.Service {
 }
 
 func table(endpoints ...*discoveryv1.Endpoint) *Table {
-	t := NewTable("default", "local", nil)
+	t := NewTable("default", "local", nil, nil)
 	t.Set(services(endpoints...))
 	return t
 }
@@ -73,7 +73,7 @@ func TestClustersAreListedOnceEach(t *testing.T) {
 }
 
 func TestSettingsAreThoseOfTheHost(t *testing.T) {
-	tab := NewTable("default", "local", map[string]cluster.Settings{"reviews.default.svc.cluster.local": {Balancer: cluster.Maglev}})
+	tab := NewTable("default", "local", map[string]cluster.Settings{"reviews.default.svc.cluster.local": {Balancer: cluster.Maglev}}, nil)
 	tab.Set(services())
 	got := tab.Clusters()
 	if got[0].Balancer != "LEAST_REQUEST" || got[1].Balancer != "MAGLEV" {

@@ -118,6 +118,14 @@ func (s *Source) Reloads() (taken, refused uint64) { return s.reloads.Load(), s.
 // NotAfter is when the certificate expires; the zero time without one.
 func (s *Source) NotAfter() time.Time { return s.current.Load().notAfter() }
 
+// Principal is the SPIFFE ID of the certificate; empty without one.
+func (s *Source) Principal() string {
+	if c := s.current.Load().certificate; c != nil {
+		return principal(c.Leaf)
+	}
+	return ""
+}
+
 func (m *material) notAfter() time.Time {
 	if m.certificate == nil {
 		return time.Time{}

@@ -2,108 +2,22 @@ package tlsfiles
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"io"
 	"log/slog"
-	"math/big"
 	"net"
 	"net/url"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/telemesh/telemesh/internal/testca"
 )
 
 // patience bounds a test that would otherwise hang; nothing is timed with it.
 const patience = 20 * time.Second
-
-// authority signs certificates for a test.
-type authority struct {
-	t    testing.TB
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-	pem  []byte
-}
-
-func newAuthority(t testing.TB) *authority {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test CA"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template.Raw = der
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &authority{t: t, cert: cert, key: key, pem: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})}
-}
-
-// issue returns a certificate and its key as PEM.
-func (a *authority) issue(serial int64, name, id string) (cert, key []byte) {
-	a.t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(serial), DNSNames: []string{name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}
-	if id != "" {
-		u, err := url.Parse(id)
-		if err != nil {
-			a.t.Fatal(err)
-		}
-		template.URIs = []*url.URL{u}
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &private.PublicKey, a.key)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	b, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		a.t.Fatal(err)
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: b})
-}
-
-// write puts a certificate of the authority into dir.
-func (a *authority) write(dir string, serial int64, name, id string) Files {
-	a.t.Helper()
-	f := Files{Cert: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem"), CA: filepath.Join(dir, "ca.pem")}
-	cert, key := a.issue(serial, name, id)
-	replace(a.t, f.Cert, cert)
-	replace(a.t, f.Key, key)
-	replace(a.t, f.CA, a.pem)
-	return f
-}
-
-func replace(t testing.TB, name string, b []byte) {
-	t.Helper()
-	if err := os.WriteFile(name+".new", b, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Rename(name+".new", name); err != nil {
-		t.Fatal(err)
-	}
-}
 
 func source(t testing.TB, f Files) *Source {
 	t.Helper()
@@ -178,9 +92,9 @@ func must[T any](t testing.TB) func(v T, err error) T {
 const reviewer, rater = "spiffe://local/ns/default/sa/reviews", "spiffe://local/ns/default/sa/ratings"
 
 func TestMutualTLSTellsEachEndWhoTheOtherIs(t *testing.T) {
-	a := newAuthority(t)
-	server := source(t, a.write(t.TempDir(), 2, "ratings", rater))
-	client := source(t, a.write(t.TempDir(), 3, "reviews", reviewer))
+	a := testca.New(t)
+	server := source(t, Files(a.Write(t.TempDir(), 2, "ratings", rater)))
+	client := source(t, Files(a.Write(t.TempDir(), 3, "reviews", reviewer)))
 	config := must[*tls.Config](t)(server.Server(Mutual, nil))
 	address, accepted := echo(t, config)
 	c, err := call(address, must[*tls.Config](t)(client.Client(Peer{Name: "ratings", Principals: []string{rater}}, []string{"h2"})))
@@ -198,11 +112,11 @@ func TestMutualTLSTellsEachEndWhoTheOtherIs(t *testing.T) {
 }
 
 func TestWhoIsNotKnownIsRefused(t *testing.T) {
-	a, stranger := newAuthority(t), newAuthority(t)
-	server := source(t, a.write(t.TempDir(), 2, "ratings", rater))
+	a, stranger := testca.New(t), testca.New(t)
+	server := source(t, Files(a.Write(t.TempDir(), 2, "ratings", rater)))
 	address, accepted := echo(t, must[*tls.Config](t)(server.Server(Mutual, nil)))
-	known := a.write(t.TempDir(), 3, "reviews", reviewer)
-	foreign := stranger.write(t.TempDir(), 4, "reviews", reviewer)
+	known := Files(a.Write(t.TempDir(), 3, "reviews", reviewer))
+	foreign := Files(stranger.Write(t.TempDir(), 4, "reviews", reviewer))
 	foreign.CA = known.CA
 	for name, tc := range map[string]struct {
 		files Files
@@ -212,7 +126,7 @@ func TestWhoIsNotKnownIsRefused(t *testing.T) {
 		"a caller of another CA":        {foreign, Peer{Name: "ratings"}},
 		"a server of another name":      {known, Peer{Name: "details"}},
 		"a server of another principal": {known, Peer{Principals: []string{reviewer}}},
-		"a server of another CA":        {Files{CA: stranger.write(t.TempDir(), 5, "x", "").CA}, Peer{Name: "ratings"}},
+		"a server of another CA":        {Files{CA: Files(stranger.Write(t.TempDir(), 5, "x", "")).CA}, Peer{Name: "ratings"}},
 	} {
 		if c, err := call(address, must[*tls.Config](t)(source(t, tc.files).Client(tc.peer, nil))); err == nil {
 			c.Close()
@@ -230,17 +144,17 @@ func TestWhoIsNotKnownIsRefused(t *testing.T) {
 }
 
 func TestFilesAreReplacedUnderLiveConnections(t *testing.T) {
-	a, dir := newAuthority(t), t.TempDir()
-	files := a.write(dir, 2, "ratings", rater)
+	a, dir := testca.New(t), t.TempDir()
+	files := Files(a.Write(dir, 2, "ratings", rater))
 	s := source(t, files)
 	ctx, cancel := context.WithCancel(t.Context())
 	stopped := make(chan struct{})
 	go func() { _ = s.Run(ctx); close(stopped) }()
 	defer func() { cancel(); <-stopped }()
 	address, _ := echo(t, must[*tls.Config](t)(s.Server(Simple, nil)))
-	client := func(a *authority) *tls.Config {
+	client := func(a *testca.Authority) *tls.Config {
 		pool := x509.NewCertPool()
-		pool.AddCert(a.cert)
+		pool.AddCert(a.Cert)
 		return &tls.Config{RootCAs: pool, ServerName: "ratings"}
 	}
 	first, err := call(address, client(a))
@@ -250,7 +164,7 @@ func TestFilesAreReplacedUnderLiveConnections(t *testing.T) {
 	defer first.Close()
 
 	// Something that is no key pair is counted and changes nothing.
-	replace(t, files.Key, []byte("no key"))
+	testca.Replace(t, files.Key, []byte("no key"))
 	until(t, func() bool { _, refused := s.Reloads(); return refused > 0 })
 	second, err := call(address, client(a))
 	if err != nil {
@@ -259,8 +173,8 @@ func TestFilesAreReplacedUnderLiveConnections(t *testing.T) {
 	second.Close()
 
 	// Another CA and another certificate come into force together.
-	next := newAuthority(t)
-	next.write(dir, 9, "ratings", rater)
+	next := testca.New(t)
+	next.Write(dir, 9, "ratings", rater)
 	until(t, func() bool {
 		c, err := call(address, client(next))
 		if err != nil {
@@ -291,8 +205,8 @@ func until(t testing.TB, f func() bool) {
 }
 
 func TestWhatIsMissingIsNamed(t *testing.T) {
-	a := newAuthority(t)
-	f := a.write(t.TempDir(), 2, "ratings", "")
+	a := testca.New(t)
+	f := Files(a.Write(t.TempDir(), 2, "ratings", ""))
 	log := slog.New(slog.DiscardHandler)
 	for _, tc := range []struct {
 		files Files
@@ -319,8 +233,8 @@ func TestWhatIsMissingIsNamed(t *testing.T) {
 }
 
 func TestAHandshakeThatDoesNotComeEnds(t *testing.T) {
-	a := newAuthority(t)
-	s := source(t, a.write(t.TempDir(), 2, "ratings", ""))
+	a := testca.New(t)
+	s := source(t, Files(a.Write(t.TempDir(), 2, "ratings", "")))
 	near, far := net.Pipe()
 	defer far.Close()
 	if _, err := Handshake(t.Context(), near, must[*tls.Config](t)(s.Server(Simple, nil)), time.Millisecond); err == nil {

@@ -294,7 +294,7 @@ func (r *Registry) services() []*discoveryv1.Service {
 		}
 		s.Endpoints = append(s.Endpoints, &discoveryv1.Endpoint{
 			Instance: n.GetInstance(), Address: n.GetInboundAddress(), Cluster: n.GetCluster(), Workload: n.GetWorkload(), Version: n.GetVersion(),
-			Healthy: m.AppReachable && present,
+			Healthy: m.AppReachable && present, InboundTls: n.GetInboundTls(), Principal: n.GetPrincipal(),
 		})
 	}
 	out := make([]*discoveryv1.Service, 0, len(byHost))

@@ -25,6 +25,57 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// InboundTLS is what a sidecar's inbound listener takes. Callers that have a
+// certificate use mutual TLS wherever it is taken.
+type InboundTLS int32
+
+const (
+	InboundTLS_INBOUND_TLS_NONE       InboundTLS = 0 // plain text only
+	InboundTLS_INBOUND_TLS_PERMISSIVE InboundTLS = 1 // both
+	InboundTLS_INBOUND_TLS_STRICT     InboundTLS = 2 // mutual TLS only
+)
+
+// Enum value maps for InboundTLS.
+var (
+	InboundTLS_name = map[int32]string{
+		0: "INBOUND_TLS_NONE",
+		1: "INBOUND_TLS_PERMISSIVE",
+		2: "INBOUND_TLS_STRICT",
+	}
+	InboundTLS_value = map[string]int32{
+		"INBOUND_TLS_NONE":       0,
+		"INBOUND_TLS_PERMISSIVE": 1,
+		"INBOUND_TLS_STRICT":     2,
+	}
+)
+
+func (x InboundTLS) Enum() *InboundTLS {
+	p := new(InboundTLS)
+	*p = x
+	return p
+}
+
+func (x InboundTLS) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (InboundTLS) Descriptor() protoreflect.EnumDescriptor {
+	return file_discovery_v1_discovery_proto_enumTypes[0].Descriptor()
+}
+
+func (InboundTLS) Type() protoreflect.EnumType {
+	return &file_discovery_v1_discovery_proto_enumTypes[0]
+}
+
+func (x InboundTLS) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use InboundTLS.Descriptor instead.
+func (InboundTLS) EnumDescriptor() ([]byte, []int) {
+	return file_discovery_v1_discovery_proto_rawDescGZIP(), []int{0}
+}
+
 type ConnectRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Message:
@@ -197,8 +248,11 @@ type Node struct {
 	AdminAddress    string `protobuf:"bytes,9,opt,name=admin_address,json=adminAddress,proto3" json:"admin_address,omitempty"`
 	SoftwareVersion string `protobuf:"bytes,10,opt,name=software_version,json=softwareVersion,proto3" json:"software_version,omitempty"`
 	Epoch           uint64 `protobuf:"varint,11,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// What the inbound listener takes, and who it is by its certificate.
+	InboundTls    InboundTLS `protobuf:"varint,12,opt,name=inbound_tls,json=inboundTls,proto3,enum=telemesh.discovery.v1.InboundTLS" json:"inbound_tls,omitempty"`
+	Principal     string     `protobuf:"bytes,13,opt,name=principal,proto3" json:"principal,omitempty"` // SPIFFE ID
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Node) Reset() {
@@ -306,6 +360,20 @@ func (x *Node) GetEpoch() uint64 {
 		return x.Epoch
 	}
 	return 0
+}
+
+func (x *Node) GetInboundTls() InboundTLS {
+	if x != nil {
+		return x.InboundTls
+	}
+	return InboundTLS_INBOUND_TLS_NONE
+}
+
+func (x *Node) GetPrincipal() string {
+	if x != nil {
+		return x.Principal
+	}
+	return ""
 }
 
 type Acknowledgement struct {
@@ -674,11 +742,13 @@ type Endpoint struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Instance string                 `protobuf:"bytes,1,opt,name=instance,proto3" json:"instance,omitempty"`
 	// Inbound listener of the endpoint's sidecar.
-	Address       string `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
-	Cluster       string `protobuf:"bytes,3,opt,name=cluster,proto3" json:"cluster,omitempty"`
-	Workload      string `protobuf:"bytes,4,opt,name=workload,proto3" json:"workload,omitempty"`
-	Version       string `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`
-	Healthy       bool   `protobuf:"varint,6,opt,name=healthy,proto3" json:"healthy,omitempty"`
+	Address       string     `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	Cluster       string     `protobuf:"bytes,3,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	Workload      string     `protobuf:"bytes,4,opt,name=workload,proto3" json:"workload,omitempty"`
+	Version       string     `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`
+	Healthy       bool       `protobuf:"varint,6,opt,name=healthy,proto3" json:"healthy,omitempty"`
+	InboundTls    InboundTLS `protobuf:"varint,7,opt,name=inbound_tls,json=inboundTls,proto3,enum=telemesh.discovery.v1.InboundTLS" json:"inbound_tls,omitempty"`
+	Principal     string     `protobuf:"bytes,8,opt,name=principal,proto3" json:"principal,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -755,6 +825,20 @@ func (x *Endpoint) GetHealthy() bool {
 	return false
 }
 
+func (x *Endpoint) GetInboundTls() InboundTLS {
+	if x != nil {
+		return x.InboundTls
+	}
+	return InboundTLS_INBOUND_TLS_NONE
+}
+
+func (x *Endpoint) GetPrincipal() string {
+	if x != nil {
+		return x.Principal
+	}
+	return ""
+}
+
 var File_discovery_v1_discovery_proto protoreflect.FileDescriptor
 
 const file_discovery_v1_discovery_proto_rawDesc = "" +
@@ -770,7 +854,7 @@ const file_discovery_v1_discovery_proto_rawDesc = "" +
 	"\x11resource_versions\x18\x02 \x03(\v22.telemesh.discovery.v1.Hello.ResourceVersionsEntryR\x10resourceVersions\x1aC\n" +
 	"\x15ResourceVersionsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xdc\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xbe\x03\n" +
 	"\x04Node\x12\x1a\n" +
 	"\binstance\x18\x01 \x01(\tR\binstance\x12\x18\n" +
 	"\acluster\x18\x02 \x01(\tR\acluster\x12\x1c\n" +
@@ -783,7 +867,10 @@ const file_discovery_v1_discovery_proto_rawDesc = "" +
 	"\radmin_address\x18\t \x01(\tR\fadminAddress\x12)\n" +
 	"\x10software_version\x18\n" +
 	" \x01(\tR\x0fsoftwareVersion\x12\x14\n" +
-	"\x05epoch\x18\v \x01(\x04R\x05epoch\"=\n" +
+	"\x05epoch\x18\v \x01(\x04R\x05epoch\x12B\n" +
+	"\vinbound_tls\x18\f \x01(\x0e2!.telemesh.discovery.v1.InboundTLSR\n" +
+	"inboundTls\x12\x1c\n" +
+	"\tprincipal\x18\r \x01(\tR\tprincipal\"=\n" +
 	"\x0fAcknowledgement\x12\x14\n" +
 	"\x05nonce\x18\x01 \x01(\x04R\x05nonce\x12\x14\n" +
 	"\x05error\x18\x02 \x01(\tR\x05error\"U\n" +
@@ -807,14 +894,22 @@ const file_discovery_v1_discovery_proto_rawDesc = "" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
 	"\x04port\x18\x03 \x01(\rR\x04port\x12\x12\n" +
 	"\x04host\x18\x04 \x01(\tR\x04host\x12=\n" +
-	"\tendpoints\x18\x05 \x03(\v2\x1f.telemesh.discovery.v1.EndpointR\tendpoints\"\xaa\x01\n" +
+	"\tendpoints\x18\x05 \x03(\v2\x1f.telemesh.discovery.v1.EndpointR\tendpoints\"\x8c\x02\n" +
 	"\bEndpoint\x12\x1a\n" +
 	"\binstance\x18\x01 \x01(\tR\binstance\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x18\n" +
 	"\acluster\x18\x03 \x01(\tR\acluster\x12\x1a\n" +
 	"\bworkload\x18\x04 \x01(\tR\bworkload\x12\x18\n" +
 	"\aversion\x18\x05 \x01(\tR\aversion\x12\x18\n" +
-	"\ahealthy\x18\x06 \x01(\bR\ahealthy2p\n" +
+	"\ahealthy\x18\x06 \x01(\bR\ahealthy\x12B\n" +
+	"\vinbound_tls\x18\a \x01(\x0e2!.telemesh.discovery.v1.InboundTLSR\n" +
+	"inboundTls\x12\x1c\n" +
+	"\tprincipal\x18\b \x01(\tR\tprincipal*V\n" +
+	"\n" +
+	"InboundTLS\x12\x14\n" +
+	"\x10INBOUND_TLS_NONE\x10\x00\x12\x1a\n" +
+	"\x16INBOUND_TLS_PERMISSIVE\x10\x01\x12\x16\n" +
+	"\x12INBOUND_TLS_STRICT\x10\x022p\n" +
 	"\x10DiscoveryService\x12\\\n" +
 	"\aConnect\x12%.telemesh.discovery.v1.ConnectRequest\x1a&.telemesh.discovery.v1.ConnectResponse(\x010\x01B;Z9github.com/telemesh/telemesh/api/discovery/v1;discoveryv1b\x06proto3"
 
@@ -830,35 +925,39 @@ func file_discovery_v1_discovery_proto_rawDescGZIP() []byte {
 	return file_discovery_v1_discovery_proto_rawDescData
 }
 
+var file_discovery_v1_discovery_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
 var file_discovery_v1_discovery_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_discovery_v1_discovery_proto_goTypes = []any{
-	(*ConnectRequest)(nil),  // 0: telemesh.discovery.v1.ConnectRequest
-	(*Hello)(nil),           // 1: telemesh.discovery.v1.Hello
-	(*Node)(nil),            // 2: telemesh.discovery.v1.Node
-	(*Acknowledgement)(nil), // 3: telemesh.discovery.v1.Acknowledgement
-	(*Health)(nil),          // 4: telemesh.discovery.v1.Health
-	(*ConnectResponse)(nil), // 5: telemesh.discovery.v1.ConnectResponse
-	(*Resource)(nil),        // 6: telemesh.discovery.v1.Resource
-	(*Service)(nil),         // 7: telemesh.discovery.v1.Service
-	(*Endpoint)(nil),        // 8: telemesh.discovery.v1.Endpoint
-	nil,                     // 9: telemesh.discovery.v1.Hello.ResourceVersionsEntry
+	(InboundTLS)(0),         // 0: telemesh.discovery.v1.InboundTLS
+	(*ConnectRequest)(nil),  // 1: telemesh.discovery.v1.ConnectRequest
+	(*Hello)(nil),           // 2: telemesh.discovery.v1.Hello
+	(*Node)(nil),            // 3: telemesh.discovery.v1.Node
+	(*Acknowledgement)(nil), // 4: telemesh.discovery.v1.Acknowledgement
+	(*Health)(nil),          // 5: telemesh.discovery.v1.Health
+	(*ConnectResponse)(nil), // 6: telemesh.discovery.v1.ConnectResponse
+	(*Resource)(nil),        // 7: telemesh.discovery.v1.Resource
+	(*Service)(nil),         // 8: telemesh.discovery.v1.Service
+	(*Endpoint)(nil),        // 9: telemesh.discovery.v1.Endpoint
+	nil,                     // 10: telemesh.discovery.v1.Hello.ResourceVersionsEntry
 }
 var file_discovery_v1_discovery_proto_depIdxs = []int32{
-	1, // 0: telemesh.discovery.v1.ConnectRequest.hello:type_name -> telemesh.discovery.v1.Hello
-	3, // 1: telemesh.discovery.v1.ConnectRequest.ack:type_name -> telemesh.discovery.v1.Acknowledgement
-	4, // 2: telemesh.discovery.v1.ConnectRequest.health:type_name -> telemesh.discovery.v1.Health
-	2, // 3: telemesh.discovery.v1.Hello.node:type_name -> telemesh.discovery.v1.Node
-	9, // 4: telemesh.discovery.v1.Hello.resource_versions:type_name -> telemesh.discovery.v1.Hello.ResourceVersionsEntry
-	6, // 5: telemesh.discovery.v1.ConnectResponse.resources:type_name -> telemesh.discovery.v1.Resource
-	7, // 6: telemesh.discovery.v1.Resource.service:type_name -> telemesh.discovery.v1.Service
-	8, // 7: telemesh.discovery.v1.Service.endpoints:type_name -> telemesh.discovery.v1.Endpoint
-	0, // 8: telemesh.discovery.v1.DiscoveryService.Connect:input_type -> telemesh.discovery.v1.ConnectRequest
-	5, // 9: telemesh.discovery.v1.DiscoveryService.Connect:output_type -> telemesh.discovery.v1.ConnectResponse
-	9, // [9:10] is the sub-list for method output_type
-	8, // [8:9] is the sub-list for method input_type
-	8, // [8:8] is the sub-list for extension type_name
-	8, // [8:8] is the sub-list for extension extendee
-	0, // [0:8] is the sub-list for field type_name
+	2,  // 0: telemesh.discovery.v1.ConnectRequest.hello:type_name -> telemesh.discovery.v1.Hello
+	4,  // 1: telemesh.discovery.v1.ConnectRequest.ack:type_name -> telemesh.discovery.v1.Acknowledgement
+	5,  // 2: telemesh.discovery.v1.ConnectRequest.health:type_name -> telemesh.discovery.v1.Health
+	3,  // 3: telemesh.discovery.v1.Hello.node:type_name -> telemesh.discovery.v1.Node
+	10, // 4: telemesh.discovery.v1.Hello.resource_versions:type_name -> telemesh.discovery.v1.Hello.ResourceVersionsEntry
+	0,  // 5: telemesh.discovery.v1.Node.inbound_tls:type_name -> telemesh.discovery.v1.InboundTLS
+	7,  // 6: telemesh.discovery.v1.ConnectResponse.resources:type_name -> telemesh.discovery.v1.Resource
+	8,  // 7: telemesh.discovery.v1.Resource.service:type_name -> telemesh.discovery.v1.Service
+	9,  // 8: telemesh.discovery.v1.Service.endpoints:type_name -> telemesh.discovery.v1.Endpoint
+	0,  // 9: telemesh.discovery.v1.Endpoint.inbound_tls:type_name -> telemesh.discovery.v1.InboundTLS
+	1,  // 10: telemesh.discovery.v1.DiscoveryService.Connect:input_type -> telemesh.discovery.v1.ConnectRequest
+	6,  // 11: telemesh.discovery.v1.DiscoveryService.Connect:output_type -> telemesh.discovery.v1.ConnectResponse
+	11, // [11:12] is the sub-list for method output_type
+	10, // [10:11] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_discovery_v1_discovery_proto_init() }
@@ -880,13 +979,14 @@ func file_discovery_v1_discovery_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_discovery_v1_discovery_proto_rawDesc), len(file_discovery_v1_discovery_proto_rawDesc)),
-			NumEnums:      0,
+			NumEnums:      1,
 			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_discovery_v1_discovery_proto_goTypes,
 		DependencyIndexes: file_discovery_v1_discovery_proto_depIdxs,
+		EnumInfos:         file_discovery_v1_discovery_proto_enumTypes,
 		MessageInfos:      file_discovery_v1_discovery_proto_msgTypes,
 	}.Build()
 	File_discovery_v1_discovery_proto = out.File
