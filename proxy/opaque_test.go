@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/telemesh/telemesh/internal/testca"
 	"github.com/telemesh/telemesh/internal/vocab"
 	policy "github.com/telemesh/telemesh/policy-check"
 )
@@ -75,6 +76,37 @@ func TestAMebibyteGoesBothWaysAtOnce(t *testing.T) {
 		t.Errorf("%d bytes came back, %v; want what was sent", len(got), err)
 	}
 	p.wantBoth(told{code: 200, count: 1, in: size, out: size})
+}
+
+func TestOpaqueConnectionsGoByMutualTLS(t *testing.T) {
+	const size = 1 << 20
+	ca := testca.New(t)
+	callee := secured(t, ca, "db", calleeID, tlsStrict)
+	callee.AppAddress = serveTCP(t, func(c *net.TCPConn) {
+		io.WriteString(c, "hi")
+		io.Copy(c, c) // until the caller has ended its direction
+	})
+	p := connectPair(t, secured(t, ca, "shop", callerID, ""), callee)
+	c := p.dial()
+	var sending sync.WaitGroup
+	sending.Go(func() {
+		c.Write(make([]byte, size))
+		c.CloseWrite()
+	})
+	n, err := io.Copy(io.Discard, c)
+	sending.Wait()
+	if n != size+2 || err != nil {
+		t.Errorf("%d bytes came back, %v", n, err)
+	}
+	p.wantBoth(told{code: 200, count: 1, in: size, out: size + 2})
+	for _, side := range []*Proxy{p.caller, p.callee} {
+		if edges, _ := edgesOf(t, side, 1); edges[0].Destination.Principal != calleeID {
+			t.Errorf("%s saw %v", side.Instance(), edges)
+		}
+	}
+	if edges, _ := edgesOf(t, p.callee, 1); edges[0].Source.Principal != callerID || edges[0].Security != "mutual_tls" {
+		t.Errorf("the callee saw %v", edges)
+	}
 }
 
 // wantReset fails unless a connection to the caller's i-th opaque port is reset. A
