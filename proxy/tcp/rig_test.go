@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -25,6 +26,8 @@ type decider struct {
 	reply   *exchange.Reply
 	seen    func(*exchange.Exchange)
 	stands  chan struct{} // one for each connection that its caller has: a reset must not meet the connect
+
+	responses atomic.Int64
 
 	mu    sync.Mutex // guards the field below
 	tried int
@@ -55,7 +58,7 @@ func (d *decider) Retry(*exchange.Exchange, exchange.Outcome) (exchange.Target, 
 	return d.targets[d.tried], true
 }
 
-func (d *decider) Respond(*exchange.Exchange) {}
+func (d *decider) Respond(*exchange.Exchange) { d.responses.Add(1) }
 
 func (d *decider) End(x *exchange.Exchange) { d.ended <- x.Record }
 

@@ -55,8 +55,8 @@ type Facts struct {
 	TLS *tls.ConnectionState
 	// Principal is the verified SPIFFE ID of the downstream; empty without one.
 	Principal string
-	// Greeted is called when the upstream's first byte comes before the
-	// downstream's, if it does; nil if nobody wants to know.
+	// Greeted is called when the upstream spoke before the downstream, if it did;
+	// nil if nobody wants to know.
 	Greeted func()
 	// Upstream is a connection that protocol detection opened already, to
 	// UpstreamAddress. Serve owns it, and uses it if that is where the handler
