@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/telemesh/telemesh/proxy/exchange"
@@ -21,7 +22,7 @@ import (
 // more. The header lives as long as the caller wants. ctx bounds the wait; an
 // answer that is not HTTP is an error for which IsMalformed holds.
 func Connect(ctx context.Context, c *netio.Conn, authority string, fields []exchange.Field, maxHead int) (status int, header exchange.Header, err error) {
-	if !all([]byte(authority), hostByte) {
+	if !all([]byte(authority), hostByte) || !strings.Contains(authority, ":") {
 		return 0, nil, errTarget
 	}
 	head := append(append(make([]byte, 0, 512), "CONNECT "...), authority...)
