@@ -22,9 +22,7 @@ func virtual(t *testing.T, r *rig) net.Conn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	served := make(chan struct{})
-	go func() {
-		defer close(served)
+	r.engine.serving.Go(func() {
 		c, err := l.Accept()
 		l.Close()
 		if err != nil {
@@ -32,12 +30,12 @@ func virtual(t *testing.T, r *rig) net.Conn {
 		}
 		facts := http1.ConnFacts{Downstream: c.RemoteAddr().String(), OriginalDestination: netip.MustParseAddrPort("240.1.2.3:5432")}
 		r.engine.serveCaptured(context.Background(), netio.New(c, nil), facts)
-	}()
+	})
 	c, err := net.Dial("tcp", l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { c.Close(); <-served })
+	t.Cleanup(func() { c.Close() })
 	return c
 }
 

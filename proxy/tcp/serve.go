@@ -107,7 +107,8 @@ func New(o Options) *Server {
 // every other connection's is 0.
 //
 // A connection that came to its end in order has no flags. UF: no target took the
-// connection, or the application behind it did not. DC, UC: the downstream or the
+// connection, or the application behind it did not. UO: the service has as many
+// connections as it may. DC, UC: the downstream or the
 // upstream broke it off. One that was ended for silence or because ctx ended has a
 // detail and no flag, as with Envoy.
 func (s *Server) Serve(ctx context.Context, c *netio.Conn, f Facts) {
@@ -186,6 +187,14 @@ func (l *leg) attempt(ctx context.Context, t exchange.Target, spare *spare) (o e
 	rec := &l.x.Record
 	rec.Upstream = t.Address
 	rec.Attempts++
+	if t.Limits != nil {
+		if !t.Limits.Connections.Enter() {
+			l.x.Fail(vocab.FlagUpstreamOverflow, "upstream_reset_before_response_started{overflow}")
+			ResetOnClose(l.downstream)
+			return exchange.Outcome{Failure: exchange.Local, Unsent: true}, false
+		}
+		defer t.Limits.Connections.Leave()
+	}
 	upstream, err := l.connect(ctx, t, spare)
 	if err != nil {
 		if ctx.Err() != nil {

@@ -159,6 +159,24 @@ func TestAnotherSidecarIsAskedAfterOneWithoutAnApplication(t *testing.T) {
 	<-up
 }
 
+func TestAServiceHasNoMoreConnectionsThanItMay(t *testing.T) {
+	limits := &exchange.Limits{Connections: exchange.Gate{Limit: 1}}
+	address := upstream(t, func(c *net.TCPConn) { io.Copy(c, c) })
+	r := newRig(t, plain, Options{}, Facts{}, exchange.Target{Address: address, Limits: limits})
+	first := r.dial()
+	io.WriteString(first, "x")
+	io.ReadFull(first, make([]byte, 1))
+	wantReset(t, r.dial(), "the second")
+	if rec := r.record(); rec.Flags != vocab.FlagUpstreamOverflow {
+		t.Errorf("record = %+v", rec)
+	}
+	first.Close()
+	r.record()
+	if n := limits.Connections.Used(); n != 0 {
+		t.Errorf("%d places are taken at the end", n)
+	}
+}
+
 func TestADrainEndsTheWaitForATunnel(t *testing.T) {
 	asked := make(chan struct{})
 	wait := func(ctx context.Context, _ *netio.Conn, _ *exchange.Exchange) (int, error) {
