@@ -81,6 +81,28 @@ func TestAVirtualAddressNamesItsServiceAndIsNeverDialled(t *testing.T) {
 	check("an address outside", netip.MustParseAddrPort("10.0.0.1:5432"), "db.example", "db.example", "10.0.0.1:5432", "")
 }
 
+func TestAnOpaqueConnectionGoesOnWithIDsAndIdentity(t *testing.T) {
+	p := newPipeline(check.Decision{})
+	p.routes.Set([]*discoveryv1.Service{oneEndpoint()})
+	x := newExchange(exchange.Outbound, "b:5432")
+	fields := new(exchange.Fields)
+	x.Request = fields
+	target, reply := p.Begin(t.Context(), x)
+	if reply != nil || target.Endpoint == nil {
+		t.Fatalf("target %+v, reply %+v", target, reply)
+	}
+	for name, want := range map[string]string{
+		vocab.HeaderPeer: self.Header(), vocab.HeaderRequestID: "", vocab.HeaderTraceparent: "",
+	} {
+		if got := fields.Get(name); got == "" || want != "" && got != want {
+			t.Errorf("%s is %q", name, got)
+		}
+	}
+	if len(fields.All()) != 3 {
+		t.Errorf("it goes on with %v, want three fields", fields.All())
+	}
+}
+
 func TestPipelineStripsThePeerHeader(t *testing.T) {
 	p := newPipeline(check.Decision{})
 	for _, d := range []exchange.Direction{exchange.Inbound, exchange.Outbound} {
