@@ -195,3 +195,63 @@ func TestOutboundTCPIsReadStrictly(t *testing.T) {
 		}
 	}
 }
+
+// tunnelled asks the caller's outbound listener for a tunnel, as a program does that
+// knows of its proxy, and returns the answer's status line and the tunnel.
+func (p *pair) tunnelled(ahead string) (status string, c *net.TCPConn, in *bufio.Reader) {
+	p.t.Helper()
+	conn, err := net.Dial("tcp", p.caller.OutboundAddress())
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(func() { conn.Close() })
+	_ = conn.SetDeadline(time.Now().Add(patience))
+	io.WriteString(conn, "CONNECT db:5432 HTTP/1.1\r\nHost: db:5432\r\nx-telemesh-peer: w=evil;s=evil\r\n\r\n"+ahead)
+	in = bufio.NewReader(conn)
+	status, err = in.ReadString('\n')
+	for line := ""; err == nil && line != "\r\n"; {
+		line, err = in.ReadString('\n')
+		if strings.HasPrefix(strings.ToLower(line), "x-telemesh") {
+			p.t.Errorf("the program sees the mesh's own %q", line)
+		}
+	}
+	if err != nil {
+		p.t.Fatalf("head of the answer after %q: %v", status, err)
+	}
+	return status, conn.(*net.TCPConn), in
+}
+
+func TestAProgramsOwnCONNECTGoesThroughTwoSidecars(t *testing.T) {
+	p := newPair(t, serveTCP(t, func(c *net.TCPConn) {
+		io.WriteString(c, "hi ")
+		io.Copy(c, c) // until the caller has ended its direction
+	}))
+	status, c, in := p.tunnelled("early ")
+	if status != "HTTP/1.1 200 OK\r\n" {
+		t.Fatal(status)
+	}
+	io.WriteString(c, "late")
+	c.CloseWrite()
+	if b, err := io.ReadAll(in); string(b) != "hi early late" || err != nil {
+		t.Errorf("got %q, %v", b, err)
+	}
+	p.wantBoth(told{code: 200, count: 1, in: 10, out: 13})
+}
+
+func TestAProgramsOwnCONNECTIsToldWhyThereIsNoTunnel(t *testing.T) {
+	t.Run("the application is down", func(t *testing.T) {
+		p := newPair(t, "127.0.0.1:1")
+		if status, _, _ := p.tunnelled(""); !strings.HasPrefix(status, "HTTP/1.1 503") {
+			t.Error(status)
+		}
+		p.wantBoth(told{code: 503, flags: vocab.FlagUpstreamConnect, count: 1})
+	})
+	t.Run("policy", func(t *testing.T) {
+		p := newPair(t, serveTCP(t, func(*net.TCPConn) {}))
+		denyAll(t, p.callee)
+		if status, _, _ := p.tunnelled("early"); !strings.HasPrefix(status, "HTTP/1.1 403") {
+			t.Error(status)
+		}
+		p.wantBoth(told{code: 403, verdict: vocab.VerdictDenied, count: 1})
+	})
+}

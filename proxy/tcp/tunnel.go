@@ -12,10 +12,10 @@ import (
 	"github.com/telemesh/telemesh/proxy/netio"
 )
 
-// tunnelTimeout is how long another sidecar may take to decide and to connect to
+// TunnelTimeout is how long another sidecar may take to decide and to connect to
 // its application. Its policy may ask the hub, so it is longer than a connection
 // takes.
-const tunnelTimeout = 10 * time.Second
+const TunnelTimeout = 10 * time.Second
 
 // ErrNotATunnel is wrapped by an error of Options.Tunnel that says that the other
 // end does not speak the mesh's protocol.
@@ -32,7 +32,7 @@ func (l *leg) tunnels(t exchange.Target) bool {
 // for a request: the service's retry policy says whether it is tried again.
 func (l *leg) tunnel(ctx context.Context, upstream *netio.Conn) (o exchange.Outcome, again, stands bool) {
 	asked := netio.Now()
-	limited, cancel := context.WithTimeout(ctx, tunnelTimeout)
+	limited, cancel := context.WithTimeout(ctx, TunnelTimeout)
 	defer cancel()
 	status, err := l.server.o.Tunnel(limited, upstream, l.x)
 	if err != nil {
@@ -45,7 +45,7 @@ func (l *leg) tunnel(ctx context.Context, upstream *netio.Conn) (o exchange.Outc
 	case status >= 200 && status < 300:
 		l.respond()
 		return o, false, true
-	case l.refused(status):
+	case Refused(status, l.x.Response):
 		l.x.Record.Detail = detailRefused
 		l.respond()
 		ResetOnClose(l.downstream)
@@ -57,11 +57,11 @@ func (l *leg) tunnel(ctx context.Context, upstream *netio.Conn) (o exchange.Outc
 	return o, true, false
 }
 
-// refused reports whether the other sidecar's policy has spoken. A policy chooses
-// its status itself, so what counts is the verdict; a shadow's comes with any
-// status.
-func (l *leg) refused(status int) bool {
-	verdict, _, _ := strings.Cut(l.x.Response.Get(vocab.HeaderVerdict), ";")
+// Refused reports whether it was another sidecar's policy that answered a request
+// for a tunnel. A policy chooses its status itself, so what counts is the verdict; a
+// shadow's comes with any status.
+func Refused(status int, answer exchange.Header) bool {
+	verdict, _, _ := strings.Cut(answer.Get(vocab.HeaderVerdict), ";")
 	return verdict == vocab.VerdictDenied || verdict == vocab.VerdictThrottled ||
 		status == statusForbidden || status == statusThrottled
 }
