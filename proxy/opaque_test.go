@@ -241,7 +241,7 @@ func TestAProgramsOwnCONNECTGoesThroughTwoSidecars(t *testing.T) {
 func TestAProgramsOwnCONNECTIsToldWhyThereIsNoTunnel(t *testing.T) {
 	t.Run("the application is down", func(t *testing.T) {
 		p := newPair(t, "127.0.0.1:1")
-		if status, _, _ := p.tunnelled(""); !strings.HasPrefix(status, "HTTP/1.1 503") {
+		if status := p.refusedTunnel(""); !strings.HasPrefix(status, "HTTP/1.1 503") {
 			t.Error(status)
 		}
 		p.wantBoth(told{code: 503, flags: vocab.FlagUpstreamConnect, count: 1})
@@ -249,9 +249,17 @@ func TestAProgramsOwnCONNECTIsToldWhyThereIsNoTunnel(t *testing.T) {
 	t.Run("policy", func(t *testing.T) {
 		p := newPair(t, serveTCP(t, func(*net.TCPConn) {}))
 		denyAll(t, p.callee)
-		if status, _, _ := p.tunnelled("early"); !strings.HasPrefix(status, "HTTP/1.1 403") {
+		if status := p.refusedTunnel("early"); !strings.HasPrefix(status, "HTTP/1.1 403") {
 			t.Error(status)
 		}
 		p.wantBoth(told{code: 403, verdict: vocab.VerdictDenied, count: 1})
 	})
+}
+
+// refusedTunnel asks for a tunnel, leaves and returns the answer's status line.
+func (p *pair) refusedTunnel(ahead string) string {
+	p.t.Helper()
+	status, c, _ := p.tunnelled(ahead)
+	c.Close()
+	return status
 }
