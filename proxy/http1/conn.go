@@ -27,18 +27,23 @@ type conn struct {
 	s     *Server
 	c     *netio.Conn
 	facts ConnFacts
+	shard uint8
 	in    netio.Buffer
 	timer timer
 	begun bool // a request came
 	http2 bool // it is not for us
+	quick quick
+	now   int64 // the last look at the clock
+	start int64 // of the request
 
-	*work // nil between requests
+	*work // nil while the connection is silent
 }
 
 // work is what a request needs, from its head's first byte to its end. A silent
 // connection has none.
 type work struct {
 	x        exchange.Exchange
+	attempt  attempt
 	request  message
 	response message
 	body     body   // of the request
@@ -55,7 +60,6 @@ const maxKept = 64 << 10
 func (c *conn) takeWork() {
 	if c.work == nil {
 		c.work = works.Get().(*work)
-		c.request.clear()
 	}
 }
 
@@ -65,6 +69,7 @@ func (c *conn) dropWork() {
 		return
 	}
 	c.work = nil
+	w.attempt = attempt{}
 	if cap(w.out) > maxKept {
 		w.out = make([]byte, 0, 4<<10)
 	}
@@ -77,7 +82,7 @@ func (c *conn) dropWork() {
 func (c *conn) abort() { c.timer.fire(c, aborted) }
 
 func (c *conn) serve(ctx context.Context) {
-	for c.head() && c.exchange(ctx) {
+	for c.head() && c.exchange(ctx) && c.serveQuick(ctx) {
 	}
 	c.dropWork()
 	c.in.Free()
@@ -86,9 +91,13 @@ func (c *conn) serve(ctx context.Context) {
 // head waits for a request and parses its head. It is false when there is none
 // to serve any more; what had to be answered was.
 func (c *conn) head() bool {
-	c.timer.set(idle, c.s.o.DownstreamIdle)
+	now := netio.Now()
+	c.timer.set(idle, c.s.o.DownstreamIdle, now)
 	if c.in.Len() > 0 {
-		c.timer.set(heading, c.s.o.HeadTimeout)
+		c.timer.set(heading, c.s.o.HeadTimeout, now)
+	} else {
+		c.dropWork()
+		c.in.Free()
 	}
 	parsed := 0 // bytes at the last try
 	for {
@@ -97,9 +106,7 @@ func (c *conn) head() bool {
 		}
 		if c.skipBlankLine(); c.in.Len() > 0 && worthParsing(c.in.Bytes(), parsed) {
 			parsed = c.in.Len()
-			c.takeWork()
-			c.request.raw = c.in.Bytes()
-			switch err := c.request.parseRequest(c.request.raw); {
+			switch err := c.parse(); {
 			case err == nil && c.request.size <= c.s.o.MaxHeaderBytes:
 				return true
 			case err == nil:
@@ -112,6 +119,14 @@ func (c *conn) head() bool {
 			return false
 		}
 	}
+}
+
+// parse reads the head in front of what was read.
+func (c *conn) parse() error {
+	c.takeWork()
+	c.request.clear()
+	c.request.raw = c.in.Bytes()
+	return c.request.parseRequest(c.request.raw)
 }
 
 // preface is the first line of HTTP/2's connection preface (RFC 9113, section
@@ -159,13 +174,13 @@ func (c *conn) more(b *netio.Buffer) bool {
 	err := c.c.Fill(b)
 	for errors.Is(err, os.ErrDeadlineExceeded) && !c.timer.fired() {
 		// A deadline for what is over by now.
-		_ = c.c.SetReadDeadline(time.Time{})
+		c.clearDeadline()
 		err = c.c.Fill(b)
 	}
 	switch {
 	case err == nil:
 		if before == 0 {
-			c.timer.set(heading, c.s.o.HeadTimeout)
+			c.timer.set(heading, c.s.o.HeadTimeout, netio.Now())
 		}
 		return true
 	case b.Len() == 0: // between requests everybody may leave
@@ -228,24 +243,32 @@ func (c *conn) linger() {
 // another one.
 func (c *conn) exchange(ctx context.Context) (again bool) {
 	g := c.s.o.Gauges
-	c.begun = true
 	g.InFlight.Add(1)
-	start := netio.Now()
+	c.start = netio.Now()
+	c.now = c.start
+	c.judge()
+	c.begun = true
 	c.begin()
-	c.timer.clear()
+	c.leaveIdle()
 	target, reply := c.s.o.Handler.Begin(ctx, &c.x)
 	switch {
 	case reply != nil:
 		again = c.reply(reply)
+		c.now = netio.Now()
 	case string(c.request.method.of(c.request.raw)) == "CONNECT":
 		c.connect(ctx, target)
+		c.now = netio.Now()
 	default:
+		if c.s.o.Handler.Waits() {
+			c.now = netio.Now()
+		}
 		again = c.forward(ctx, target)
 	}
-	c.x.Record.Duration = time.Duration(netio.Now() - start)
+	c.x.Record.Duration = time.Duration(c.now - c.start)
 	c.finish()
 	c.s.o.Handler.End(&c.x)
 	c.release()
+	c.quick.ended = c.now
 	g.InFlight.Add(-1)
 	return again && !c.s.draining.Load()
 }
@@ -253,17 +276,17 @@ func (c *conn) exchange(ctx context.Context) (again bool) {
 // begin fills the exchange from the request's head.
 func (c *conn) begin() {
 	m := &c.request
-	c.x = exchange.Exchange{
-		Direction: c.s.o.Direction, Request: m, Scheme: "http", Security: exchange.Security(c.facts.TLS),
-		Downstream: c.facts.Downstream, OriginalDestination: c.facts.OriginalDestination,
-		ResponseHeaders: c.x.ResponseHeaders[:0],
-	}
+	added := c.x.ResponseHeaders[:0]
+	c.x = exchange.Exchange{} // and then by field: a literal would be copied
+	c.x.Direction, c.x.Request, c.x.Scheme, c.x.Security = c.s.o.Direction, m, "http", exchange.Security(c.facts.TLS)
+	c.x.Shard = c.shard
+	c.x.Downstream, c.x.OriginalDestination, c.x.ResponseHeaders = c.facts.Downstream, c.facts.OriginalDestination, added
 	if c.facts.TLS != nil {
 		c.x.Scheme = "https"
 		c.x.TLS, c.x.Principal = c.facts.TLS, c.facts.Principal
 	}
 	r := &c.x.Record
-	r.Start = time.Now()
+	r.Start = netio.Wall(c.start)
 	r.Protocol, r.HTTPVersion = "http", "HTTP/1.1"
 	if m.minor == 0 {
 		r.HTTPVersion = "HTTP/1.0"
@@ -314,10 +337,6 @@ func (c *conn) release() {
 		c.in, c.body.rest = c.body.rest, netio.Buffer{}
 	}
 	c.body.rest.Free()
-	c.dropWork()
-	if c.in.Len() == 0 {
-		c.in.Free()
-	}
 }
 
 // method returns a constant for the usual ones.

@@ -46,11 +46,12 @@ func (c *conn) forward(ctx context.Context, target exchange.Target) (again bool)
 	if c.request.upgrade && c.request.minor == 1 {
 		upgrade = c.request.dropped("upgrade")
 	}
-	a := attempt{target: target}
+	a := &c.attempt
+	a.target = target
 	for anew := false; ; {
-		c.try(ctx, &a, anew, upgrade)
+		c.try(ctx, a, anew, upgrade)
 		if a.final {
-			c.done(&a)
+			c.done(a)
 			return a.again
 		}
 		// A kept connection that its upstream closed meanwhile says nothing of
@@ -59,15 +60,15 @@ func (c *conn) forward(ctx context.Context, target exchange.Target) (again bool)
 			anew = true
 			continue
 		}
-		c.done(&a)
+		c.done(a)
 		next, ok := exchange.Target{}, false
-		if !a.sent && c.mayRetry(&a) {
+		if !a.sent && c.mayRetry(a) {
 			next, ok = c.s.o.Handler.Retry(&c.x, a.outcome)
 		}
 		if !ok {
-			return c.fail(&a)
+			return c.fail(a)
 		}
-		a, anew = attempt{target: next}, false
+		a.target, anew = next, false
 	}
 }
 
@@ -78,7 +79,7 @@ func (c *conn) mayRetry(a *attempt) bool {
 // done tells the endpoint how it went.
 func (c *conn) done(a *attempt) {
 	if a.target.Endpoint != nil {
-		a.outcome.Duration = time.Duration(netio.Now() - a.began)
+		a.outcome.Duration = time.Duration(c.now - a.began)
 		a.target.Endpoint.Done(a.outcome)
 	}
 }
@@ -88,26 +89,31 @@ func (c *conn) try(ctx context.Context, a *attempt, anew bool, upgrade string) {
 	r := &c.x.Record
 	r.Upstream = a.target.Address
 	r.Attempts++
-	*a = attempt{target: a.target, began: netio.Now()}
-	up, err := c.s.pool.get(ctx, &a.target, anew, !c.body.whole || upgrade != "")
+	if r.Attempts > 1 {
+		c.now = netio.Now()
+	}
+	*a = attempt{target: a.target, began: c.now}
+	up, err := c.s.pool.get(ctx, &a.target, anew, !c.body.whole || upgrade != "", c.now)
 	if err != nil {
+		c.now = netio.Now()
 		a.connectFailed(err)
 		return
 	}
 	a.up, a.reused = up, up.used
 	c.timer.up.Store(up)
-	c.timer.set(streaming, c.s.o.StreamIdle)
+	c.timer.set(streaming, c.s.o.StreamIdle, c.now)
 	limited := c.limit(a)
 	c.send(a, upgrade)
 	c.receive(ctx, a, upgrade)
 	c.stopSender(a)
+	c.now = netio.Now()
 	c.timer.clear()
 	c.timer.up.Store(nil)
 	if limited {
 		_ = up.SetReadDeadline(time.Time{})
 	}
 	if a.keep && !c.timer.fired() {
-		c.s.pool.put(up)
+		c.s.pool.put(up, c.now)
 	} else {
 		c.s.pool.discard(up)
 	}
@@ -133,7 +139,7 @@ func (c *conn) limit(a *attempt) bool {
 	if t.Request == 0 && t.PerTry == 0 {
 		return false
 	}
-	deadline := c.x.Record.Start.Add(t.Request)
+	deadline := time.Now().Add(t.Request - time.Duration(c.now-c.start))
 	if try := time.Now().Add(t.PerTry); t.Request == 0 || t.PerTry > 0 && try.Before(deadline) {
 		deadline = try
 	}
@@ -262,10 +268,9 @@ func (c *conn) answerHead(a *attempt) error {
 		}
 		if !a.heard {
 			a.heard = true
-			a.outcome.FirstByte = time.Duration(netio.Now() - a.began)
-			if c.x.Record.FirstByte = time.Since(c.x.Record.Start); c.x.Record.FirstByte <= 0 {
-				c.x.Record.FirstByte = 1
-			}
+			now := netio.Now()
+			a.outcome.FirstByte = time.Duration(now - a.began)
+			c.x.Record.FirstByte = max(time.Duration(now-c.start), 1)
 		}
 	}
 }

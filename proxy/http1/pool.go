@@ -72,10 +72,10 @@ func (p *pool) host(t *exchange.Target) *host {
 }
 
 // get takes an idle connection or opens one. With anew it only opens.
-func (p *pool) get(ctx context.Context, t *exchange.Target, anew, careful bool) (*upstream, error) {
+func (p *pool) get(ctx context.Context, t *exchange.Target, anew, careful bool, now int64) (*upstream, error) {
 	h := p.host(t)
 	if !anew {
-		if u := p.take(h, careful); u != nil {
+		if u := p.take(h, careful, now); u != nil {
 			p.o.Gauges.PoolActive.Add(1)
 			return u, nil
 		}
@@ -129,7 +129,7 @@ func (p *pool) wait(ctx context.Context, h *host, t *exchange.Target) (*upstream
 	tick := time.NewTicker(lookAgain)
 	defer tick.Stop()
 	for {
-		if u := p.take(h, false); u != nil {
+		if u := p.take(h, false, netio.Now()); u != nil {
 			p.o.Gauges.PoolActive.Add(1)
 			return u, nil
 		}
@@ -147,6 +147,7 @@ func (p *pool) wait(ctx context.Context, h *host, t *exchange.Target) (*upstream
 // close ends a connection for good.
 func (u *upstream) close() {
 	_ = u.Conn.Close() // nothing is under way on it that could still succeed
+	u.in.Free()
 	if u.limits != nil {
 		u.limits.Connections.Leave()
 	}
@@ -167,9 +168,13 @@ func (u *upstream) stale(o *Options, now int64) bool {
 	return now-u.since > int64(keep)
 }
 
+// keptBuffers bounds the idle connections of a host that keep their buffer for
+// the next request.
+const keptBuffers = 64
+
 // take pops the latest idle connection that is still of use. Careful looks at
 // each, for a request that could not be sent twice.
-func (p *pool) take(h *host, careful bool) *upstream {
+func (p *pool) take(h *host, careful bool, now int64) *upstream {
 	for {
 		h.mu.Lock()
 		u := h.idle
@@ -182,7 +187,7 @@ func (p *pool) take(h *host, careful bool) *upstream {
 		h.out++
 		h.mu.Unlock()
 		p.o.Gauges.PoolIdle.Add(-1)
-		if now := netio.Now(); careful || now-u.since > int64(fresh) {
+		if careful || now-u.since > int64(fresh) {
 			// Idle too long, or closed, or it spoke without being asked.
 			if u.stale(p.o, now) || u.Peer() != netio.Open {
 				u.close()
@@ -195,17 +200,19 @@ func (p *pool) take(h *host, careful bool) *upstream {
 }
 
 // put keeps a connection for the next request.
-func (p *pool) put(u *upstream) {
-	u.used, u.since = true, netio.Now()
+func (p *pool) put(u *upstream, now int64) {
+	u.used, u.since = true, now
 	if u.served++; u.spent(u.since) {
 		p.discard(u)
 		return
 	}
 	p.o.Gauges.PoolActive.Add(-1)
-	u.in.Free()
 	h := u.host
 	h.mu.Lock()
 	h.out--
+	if h.kept >= keptBuffers {
+		u.in.Free()
+	}
 	if h.gone {
 		h.mu.Unlock()
 		u.close()
@@ -220,7 +227,6 @@ func (p *pool) put(u *upstream) {
 // discard closes a connection that an exchange owned.
 func (p *pool) discard(u *upstream) {
 	p.o.Gauges.PoolActive.Add(-1)
-	u.in.Free()
 	u.close()
 	u.host.leave()
 }
@@ -248,6 +254,9 @@ func (h *host) closeIdle(o *Options, now int64) (left int) {
 	defer h.mu.Unlock()
 	for at := &h.idle; *at != nil; {
 		u := *at
+		if now-u.since > int64(silence) {
+			u.in.Free()
+		}
 		if !u.stale(o, now) && u.Peer() == netio.Open {
 			at = &u.next
 			continue

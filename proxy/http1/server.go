@@ -86,6 +86,8 @@ type Server struct {
 	o        Options
 	pool     pool
 	draining atomic.Bool
+	served   atomic.Uint32 // connections
+	busy     atomic.Int32  // connections that hold memory between requests
 
 	mu    sync.Mutex // guards the fields below
 	conns map[*conn]struct{}
@@ -105,7 +107,7 @@ func NewServer(o Options) *Server {
 // Serve relays one connection until it ends, and closes it. It ends early when
 // ctx does.
 func (s *Server) Serve(ctx context.Context, c *netio.Conn, facts ConnFacts) {
-	d := &conn{s: s, c: c, facts: facts}
+	d := &conn{s: s, c: c, facts: facts, shard: uint8(s.served.Add(1))}
 	s.add(d)
 	stop := context.AfterFunc(ctx, d.abort)
 	d.serve(ctx)

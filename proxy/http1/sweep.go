@@ -64,6 +64,10 @@ func (s *Server) sweepConns(now int64) {
 		switch {
 		case t.over(now):
 			t.fire(c, p)
+		case p == idle && c.quick.holds.Load() && now-t.since.Load() > int64(silence):
+			if t.phase.CompareAndSwap(idle, woken) {
+				_ = c.c.SetReadDeadline(past) // it will want to give its memory back
+			}
 		case p == idle && draining && now-t.since.Load() > int64(drainSilence):
 			t.fire(c, idle)
 		case p == streaming && now-t.since.Load() > int64(lookAfter):

@@ -18,6 +18,7 @@ const (
 	streaming       // a byte of a request's or answer's body, or an answer
 	left            // the downstream is gone
 	aborted         // the server stops
+	woken           // idle, and told to give its memory back
 )
 
 // timer is a connection's one time limit. Setting it is two stores; the server's
@@ -32,8 +33,8 @@ type timer struct {
 	half  int64 // when the sweep first saw the downstream's end; the sweep's own
 }
 
-func (t *timer) set(p phase, d time.Duration) {
-	t.since.Store(netio.Now())
+func (t *timer) set(p phase, d time.Duration, now int64) {
+	t.since.Store(now)
 	t.span.Store(int64(d))
 	t.phase.Store(p)
 }

@@ -16,32 +16,36 @@ import (
 func (c *conn) connect(ctx context.Context, target exchange.Target) {
 	r := &c.x.Record
 	r.Upstream, r.Attempts = target.Address, 1
-	a := attempt{target: target, began: netio.Now()}
-	up, err := c.s.pool.get(ctx, &target, true, false)
+	a := &c.attempt
+	*a = attempt{target: target, began: c.now}
+	up, err := c.s.pool.get(ctx, &target, true, false, c.now)
 	if err != nil {
 		a.connectFailed(err)
-		c.done(&a)
-		c.fail(&a)
+		c.now = netio.Now()
+		c.done(a)
+		c.fail(a)
 		return
 	}
 	defer c.s.pool.discard(up)
 	c.response.clear()
 	if target.Endpoint == nil {
 		r.Code = 200
-	} else if !c.passConnect(ctx, &a, up) {
-		c.done(&a)
+	} else if !c.passConnect(ctx, a, up) {
+		c.now = netio.Now()
+		c.done(a)
 		return
 	}
 	c.x.Response = &c.response
 	c.s.o.Handler.Respond(&c.x)
 	c.out = append(c.response.appendFields(append(c.out[:0], "HTTP/1.1 200 OK\r\n"...)), "\r\n"...)
 	a.up, a.final, c.wrote = up, true, true
-	stands := c.write(&a, nil)
+	stands := c.write(a, nil)
 	r.BytesIn, r.BytesOut = 0, 0 // the payload alone, as the tunnel's other end counts
 	if stands {
-		c.tunnel(ctx, &a, c.in.Bytes()[c.request.size:])
+		c.tunnel(ctx, a, c.in.Bytes()[c.request.size:])
 	}
-	c.done(&a)
+	c.now = netio.Now()
+	c.done(a)
 }
 
 // passConnect asks another sidecar for a tunnel. It reports whether that stands; if

@@ -37,6 +37,8 @@ type transfer struct {
 	err  error
 	f    func(fd uintptr) bool
 	take *Buffer // to fill on readiness, instead of buf
+	each func(fd uintptr) bool
+	step func() bool
 }
 
 // New takes a connection over. early is what was read from it already.

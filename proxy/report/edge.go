@@ -89,34 +89,54 @@ type ends struct {
 // maxRecent bounds the quick way to an edge. Beyond it the way is found anew.
 const maxRecent = 4096
 
+// known is an edge and the way to it.
+type known struct {
+	ends ends
+	edge *edge
+}
+
 // edges finds edges by their ends.
 type edges struct {
+	// latest of each shard: a connection's next request is mostly on the same
+	// edge, and a comparison costs less than a map's hash.
+	latest [shards]atomic.Pointer[known]
+
 	mu     sync.RWMutex // guards the fields below
-	recent map[ends]*edge
+	recent map[ends]*known
 	byKey  map[edgeKey]*edge
 }
 
 func (s *edges) init() {
-	s.recent, s.byKey = make(map[ends]*edge), make(map[edgeKey]*edge)
+	s.recent, s.byKey = make(map[ends]*known), make(map[edgeKey]*edge)
 }
 
 func (s *edges) of(x *exchange.Exchange) *edge {
 	k := ends{x.Direction, x.Source, x.Destination, x.DestinationService, x.Security}
-	s.mu.RLock()
-	e := s.recent[k]
-	s.mu.RUnlock()
-	if e != nil {
-		return e
+	latest := &s.latest[x.Shard%shards]
+	if l := latest.Load(); l != nil && l.ends == k {
+		return l.edge
 	}
-	e = s.canonical(edgeOf(x))
+	s.mu.RLock()
+	found := s.recent[k]
+	s.mu.RUnlock()
+	if found == nil {
+		found = s.remember(k, s.canonical(edgeOf(x)))
+	}
+	latest.Store(found)
+	return found.edge
+}
+
+// remember notes the way to an edge.
+func (s *edges) remember(k ends, e *edge) *known {
+	k.service, k.security = strings.Clone(k.service), strings.Clone(k.security)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.recent) >= maxRecent {
 		clear(s.recent)
 	}
-	k.service, k.security = strings.Clone(k.service), strings.Clone(k.security)
-	s.recent[k] = e
-	return e
+	found := &known{k, e}
+	s.recent[k] = found
+	return found
 }
 
 // canonical is the edge of a key. One that carries no series yet is not kept

@@ -55,8 +55,7 @@ func (r *ring) init() { r.dropped, r.urgent = make(map[string]uint64), make(chan
 // push copies the record in.
 func (r *ring) push(shard uint8, e *edge, rec *record.Record) {
 	s := &r.shards[shard%shards]
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.mu.Lock() // and no defer: this is every request's way
 	b := s.current
 	if b == nil {
 		b = r.next(nil)
@@ -68,6 +67,7 @@ func (r *ring) push(shard uint8, e *edge, rec *record.Record) {
 	if b.n == blockRecords {
 		s.current = r.next(b)
 	}
+	s.mu.Unlock()
 }
 
 // own copies the texts of a record that are views.

@@ -31,6 +31,8 @@ type Encoder struct {
 	body []byte
 	dict map[string]uint32
 	list []string
+	// codes are a text column's rows, as places in list.
+	codes []uint32
 }
 
 // NewEncoder returns an encoder ready for use.
@@ -140,13 +142,14 @@ func (e *Encoder) fixed(number int, rs []Record, get func(*Record) []byte) {
 // text leaves out a column that is empty in every row.
 func (e *Encoder) text(number int, rs []Record, get func(*Record) string) {
 	clear(e.dict)
-	e.list = e.list[:0]
+	e.list, e.codes = e.list[:0], e.codes[:0]
+	last, code := "", uint32(0)
 	for i := range rs {
-		s := get(&rs[i])
-		if _, ok := e.dict[s]; !ok {
-			e.dict[s] = uint32(len(e.list))
-			e.list = append(e.list, s)
+		// Mostly it is the row before's, and a comparison costs less than a hash.
+		if s := get(&rs[i]); i == 0 || s != last {
+			last, code = s, e.code(s)
 		}
+		e.codes = append(e.codes, code)
 	}
 	if len(e.list) == 0 || len(e.list) == 1 && e.list[0] == "" {
 		return
@@ -156,8 +159,7 @@ func (e *Encoder) text(number int, rs []Record, get func(*Record) string) {
 		e.body = binary.AppendUvarint(e.body, uint64(len(s)))
 		e.body = append(e.body, s...)
 	}
-	for i := range rs {
-		code := e.dict[get(&rs[i])]
+	for _, code := range e.codes {
 		if len(e.list) <= 256 {
 			e.body = append(e.body, byte(code))
 		} else {
@@ -165,6 +167,17 @@ func (e *Encoder) text(number int, rs []Record, get func(*Record) string) {
 		}
 	}
 	e.column(number, kindDict)
+}
+
+// code is a text's place in the dictionary.
+func (e *Encoder) code(s string) uint32 {
+	code, ok := e.dict[s]
+	if !ok {
+		code = uint32(len(e.list))
+		e.dict[s] = code
+		e.list = append(e.list, s)
+	}
+	return code
 }
 
 // joinAttributes writes a map in sorted order, so that equal maps share one

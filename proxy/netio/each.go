@@ -1,0 +1,57 @@
+package netio
+
+import "io"
+
+// Each waits for bytes, fills b with them and calls step, again and again until
+// step returns false or the connection fails. After true the bytes in b, if any,
+// are a part of what step waits for.
+//
+// Where Fill asks the socket before each wait, because bytes may have come since
+// the last read, Each knows: the wait that follows step is the one that was
+// armed before it, so what came meanwhile ends it at once. That saves a request
+// the system call that says "not yet". step must not read from the connection or
+// set a deadline; others may, for a read that is under way as for any.
+//
+// It reports false at once for what is not a plain socket.
+func (c *Conn) Each(b *Buffer, step func() bool) (bool, error) {
+	if c.raw == nil || len(c.early) > 0 {
+		return false, nil
+	}
+	t := &c.read
+	t.take, t.step, t.n, t.err = b, step, 0, nil
+	if t.each == nil {
+		t.each = t.eachOnce
+	}
+	err := c.raw.Read(t.each)
+	t.take, t.step = nil, nil
+	switch {
+	case err != nil:
+		return true, err
+	case t.err != nil:
+		return true, t.err
+	case t.n == 0:
+		return true, io.EOF
+	}
+	return true, nil
+}
+
+// eachOnce reads until the socket is empty and has step use it.
+func (t *transfer) eachOnce(fd uintptr) bool {
+	for {
+		room := len(t.take.Room())
+		if !t.readOnce(fd) {
+			return false
+		}
+		if t.err != nil || t.n == 0 {
+			return true
+		}
+		t.take.End += t.n
+		if !t.step() {
+			return true
+		}
+		if t.n < room { // the socket was empty: what comes now is news
+			t.n = 0
+			return false
+		}
+	}
+}
