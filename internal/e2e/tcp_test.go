@@ -90,10 +90,7 @@ func mail(address, text string) error {
 }
 
 func TestOpaqueConnectionsAreOnTheGraphWithExactCounts(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "hub.json")
-	start(t, nil, binary(t, "mesh-hub"), "--data-dir", t.TempDir(), "--http-address", "127.0.0.1:0", "--grpc-address", "127.0.0.1:0", "--address-file", file)
-	hub := addresses(t, file)
-	sidecar(t, hub["grpc"], "mail", "--app-address", mailServer(t), "--service-port", "25")
+	hub := mailMesh(t)
 	shop := sidecar(t, hub["grpc"], "shop", "--outbound-tcp", "0=mail:25")
 	port := opaquePort(t, shop["admin"])
 
