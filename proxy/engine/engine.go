@@ -110,7 +110,18 @@ func (e *Engine) dial(ctx context.Context, t exchange.Target) (net.Conn, error) 
 func (e *Engine) Run(ctx context.Context, grace time.Duration) error {
 	requests, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
-	broken := e.acceptAll(ctx, requests)
+	failed := e.acceptAll(requests)
+	var broken error
+	select {
+	case err := <-failed:
+		failed <- err // for the end
+		broken = fmt.Errorf("serve %s listener: %w", e.o.Direction, err)
+	case <-ctx.Done():
+	}
+	e.closeListeners()
+	for range cap(failed) {
+		<-failed
+	}
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
 	defer cancel()
 	stop := context.AfterFunc(drain, end)
@@ -120,32 +131,6 @@ func (e *Engine) Run(ctx context.Context, grace time.Duration) error {
 	e.serving.Wait()
 	e.http1.Close()
 	e.http2.Close()
-	return broken
-}
-
-// acceptAll accepts at every listener until ctx ends or one fails, and closes
-// all. It returns the failure.
-func (e *Engine) acceptAll(ctx, requests context.Context) error {
-	failed := make(chan error, 1+len(e.o.Opaque))
-	go func() { failed <- e.accept(e.o.Listener, func(c net.Conn) { e.serve(requests, c) }) }()
-	for _, o := range e.o.Opaque {
-		go func() { failed <- e.accept(o.Listener, func(c net.Conn) { e.serveOpaque(requests, c, o.Host) }) }()
-	}
-	left := cap(failed)
-	var broken error
-	select {
-	case err := <-failed:
-		left--
-		broken = fmt.Errorf("serve %s listener: %w", e.o.Direction, err)
-	case <-ctx.Done():
-	}
-	_ = e.o.Listener.Close() // nothing is lost with any of them
-	for _, o := range e.o.Opaque {
-		_ = o.Listener.Close()
-	}
-	for range left {
-		<-failed
-	}
 	return broken
 }
 

@@ -22,6 +22,25 @@ type Opaque struct {
 	Host     string       // the service and its port
 }
 
+// acceptAll accepts at every listener. The channel has room for, and gets, an error
+// from each when it ends.
+func (e *Engine) acceptAll(ctx context.Context) chan error {
+	failed := make(chan error, 1+len(e.o.Opaque))
+	go func() { failed <- e.accept(e.o.Listener, func(c net.Conn) { e.serve(ctx, c) }) }()
+	for _, o := range e.o.Opaque {
+		go func() { failed <- e.accept(o.Listener, func(c net.Conn) { e.serveOpaque(ctx, c, o.Host) }) }()
+	}
+	return failed
+}
+
+// closeListeners refuses new connections. Nothing is lost with it.
+func (e *Engine) closeListeners() {
+	_ = e.o.Listener.Close()
+	for _, o := range e.o.Opaque {
+		_ = o.Listener.Close()
+	}
+}
+
 func (e *Engine) serveOpaque(ctx context.Context, c net.Conn, host string) {
 	e.tcp.Serve(ctx, netio.New(c, nil), tcp.Facts{Downstream: c.RemoteAddr().String(), Host: host})
 }
