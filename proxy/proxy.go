@@ -37,7 +37,6 @@ import (
 
 	discoveryv1 "github.com/telemesh/telemesh/api/discovery/v1"
 	"github.com/telemesh/telemesh/internal/exposition"
-	"github.com/telemesh/telemesh/internal/netns"
 	"github.com/telemesh/telemesh/internal/version"
 	policy "github.com/telemesh/telemesh/policy-check"
 	"github.com/telemesh/telemesh/policy-check/check"
@@ -74,6 +73,7 @@ type Proxy struct {
 	level     *slog.LevelVar
 	self      identity.Peer
 	listeners [3]net.Listener // inbound, outbound, admin
+	opaque    []engine.Opaque // of --outbound-tcp
 	hub       *grpc.ClientConn
 
 	accessLog *accesslog.Log   // nil without
@@ -120,10 +120,8 @@ func New(c Config, log *slog.Logger, level *slog.LevelVar) (*Proxy, error) {
 func (p *Proxy) listen() error {
 	for i, address := range []string{p.config.InboundAddress, p.config.OutboundAddress, p.config.AdminAddress} {
 		listen := net.Listen
-		if i == 1 && p.config.OutboundNetns != "" {
-			listen = func(network, address string) (net.Listener, error) {
-				return netns.Listen(p.config.OutboundNetns, network, address)
-			}
+		if i == 1 {
+			listen = p.listenOutbound
 		}
 		l, err := listen("tcp", address)
 		if err != nil {
@@ -131,6 +129,10 @@ func (p *Proxy) listen() error {
 			return fmt.Errorf("listen: %w", err)
 		}
 		p.listeners[i] = l
+	}
+	if err := p.listenOutboundTCP(); err != nil {
+		p.close()
+		return err
 	}
 	return nil
 }
@@ -140,6 +142,9 @@ func (p *Proxy) close() {
 		if l != nil {
 			_ = l.Close() // never served
 		}
+	}
+	for _, o := range p.opaque {
+		_ = o.Listener.Close()
 	}
 	if p.hub != nil {
 		_ = p.hub.Close()
@@ -227,6 +232,7 @@ func (p *Proxy) engines() error {
 	options.Direction, options.Listener, options.UpstreamIdle = exchange.Outbound, p.listeners[1], meshIdle
 	options.TLS = nil
 	options.ProtocolError = func(reason string) { p.protocolErrors.WithLabelValues("outbound", reason).Inc() }
+	options.Opaque = p.opaque
 	p.outbound = engine.New(options)
 	return nil
 }
@@ -419,7 +425,8 @@ func (p *Proxy) ConfigDump() any {
 	return map[string]any{
 		"config": p.config, "epoch": strconv.FormatUint(p.epoch, 10), "version": version.String(),
 		"hubConnected": p.discovery.Connected(), "applicationReachable": p.appReachable.Load(), "policies": *p.policyVersions.Load(),
-		"addresses": map[string]string{"inbound": p.InboundAddress(), "outbound": p.OutboundAddress(), "admin": p.AdminAddress()},
+		"addresses":   map[string]string{"inbound": p.InboundAddress(), "outbound": p.OutboundAddress(), "admin": p.AdminAddress()},
+		"outboundTCP": p.OutboundTCP(),
 	}
 }
 
