@@ -160,7 +160,7 @@ func (s *Server) newExchange(f *Facts) *exchange.Exchange {
 	x.OriginalDestination = f.OriginalDestination
 	x.TLS = f.TLS
 	x.Record.Start = time.Now()
-	x.Record.Protocol, x.Record.Host, x.Record.Verdict = "tcp", f.host(), vocab.VerdictOK
+	x.Record.Protocol, x.Record.Host, x.Record.Verdict = vocab.ProtocolTCP, f.host(), vocab.VerdictOK
 	return x
 }
 
