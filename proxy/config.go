@@ -35,6 +35,9 @@ type Config struct {
 	// HandOver is the path of a Unix socket. A process that listens there hands
 	// its listeners over; then this one waits there for the next. Empty for none.
 	HandOver string
+	// OutboundTCP are ports on loopback for programs whose connections cannot be
+	// captured, each PORT=SERVICE:PORT; port 0 is any.
+	OutboundTCP []string
 	// HubAddress is the hub's gRPC address.
 	HubAddress string
 	// StateDir keeps the last known configuration; empty keeps none.
@@ -140,6 +143,9 @@ func (c *Config) validate() error {
 	errs = append(errs, c.validateTLS())
 	if c.MaxHeaderBytes < 1<<10 || c.MaxHeaderBytes > 1<<20 {
 		errs = append(errs, fmt.Errorf("--max-header-bytes %d: want 1024 to 1048576", c.MaxHeaderBytes))
+	}
+	if _, err := parseAllOutboundTCP(c.OutboundTCP); err != nil {
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"net"
+	"strconv"
 	"strings"
 
 	"github.com/telemesh/telemesh/internal/vocab"
 	"github.com/telemesh/telemesh/policy-check/check"
 	"github.com/telemesh/telemesh/proxy/accesslog"
+	"github.com/telemesh/telemesh/proxy/capture"
 	"github.com/telemesh/telemesh/proxy/cluster"
 	"github.com/telemesh/telemesh/proxy/exchange"
 	"github.com/telemesh/telemesh/proxy/identity"
@@ -108,7 +110,7 @@ func (p *pipeline) identify(x *exchange.Exchange) *route.Service {
 		return nil
 	}
 	x.Source, x.Security = p.self, vocab.Unknown
-	service, ok := p.routes.Lookup(x.Record.Host)
+	service, ok := p.service(x)
 	if !ok {
 		// One node for everything outside: a host name that a caller chose
 		// must not become a label.
@@ -121,6 +123,20 @@ func (p *pipeline) identify(x *exchange.Exchange) *route.Service {
 	x.DestinationService = service.Host
 	x.Record.Route = service.Route
 	return service
+}
+
+// service is whom an outbound exchange is for. A captured connection says it by
+// the virtual address that it was going to, if its bytes do not.
+func (p *pipeline) service(x *exchange.Exchange) (*route.Service, bool) {
+	service, ok := p.routes.Lookup(x.Record.Host)
+	if ok || !x.OriginalDestination.IsValid() {
+		return service, ok
+	}
+	if service, ok = p.routes.ByAddress(x.OriginalDestination.Addr()); ok && x.Record.Host == x.OriginalDestination.String() {
+		// The bytes said nothing, and the address says nothing to a reader.
+		x.Record.Host = net.JoinHostPort(service.Host, strconv.Itoa(int(x.OriginalDestination.Port())))
+	}
+	return service, ok
 }
 
 // check asks the local policy and turns a refusal into an answer.
@@ -215,6 +231,13 @@ func unavailable(x *exchange.Exchange, service *route.Service, err error) *excha
 }
 
 func (p *pipeline) passThrough(x *exchange.Exchange) (exchange.Target, *exchange.Reply) {
+	if capture.IsVirtual(x.OriginalDestination.Addr()) {
+		x.Fail(vocab.FlagNoRoute, "route_not_found")
+		return exchange.Target{}, &exchange.Reply{
+			Status: http404, ContentType: "text/plain",
+			Body: "no service has the virtual address " + x.OriginalDestination.Addr().String() + " any more; meshctl status lists the services\n",
+		}
+	}
 	if x.OriginalDestination.IsValid() {
 		return exchange.Target{Address: x.OriginalDestination.String()}, nil
 	}

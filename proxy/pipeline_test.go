@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"net/http"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 	discoveryv1 "github.com/telemesh/telemesh/api/discovery/v1"
 	"github.com/telemesh/telemesh/internal/vocab"
 	"github.com/telemesh/telemesh/policy-check/check"
+	"github.com/telemesh/telemesh/proxy/capture"
 	"github.com/telemesh/telemesh/proxy/exchange"
 	"github.com/telemesh/telemesh/proxy/identity"
 	"github.com/telemesh/telemesh/proxy/route"
@@ -56,6 +58,49 @@ func TestPipelineAnswersWhatItCannotRoute(t *testing.T) {
 	target, reply := p.Begin(t.Context(), newExchange(exchange.Outbound, "example.com:8080"))
 	if reply != nil || target.Address != "example.com:8080" {
 		t.Errorf("a host outside of the mesh: target %+v, reply %+v", target, reply)
+	}
+}
+
+func TestAVirtualAddressNamesItsServiceAndIsNeverDialled(t *testing.T) {
+	p := newPipeline(check.Decision{})
+	p.routes.Set([]*discoveryv1.Service{oneEndpoint()})
+	known := netip.AddrPortFrom(capture.VirtualAddresses([]string{"b.default.svc.cluster.local"})["b.default.svc.cluster.local"], 5432)
+	unknown := netip.AddrPortFrom(known.Addr().Next(), 5432)
+	check := func(name string, to netip.AddrPort, host, wantHost, wantTarget, wantFlags string) {
+		t.Helper()
+		x := newExchange(exchange.Outbound, host)
+		x.OriginalDestination = to
+		target, _ := p.Begin(t.Context(), x)
+		if target.Address != wantTarget || x.Record.Flags != wantFlags || x.Record.Host != wantHost {
+			t.Errorf("%s: to %q with flags %q for host %q", name, target.Address, x.Record.Flags, x.Record.Host)
+		}
+	}
+	check("bytes without a name", known, known.String(), "b.default.svc.cluster.local:5432", "127.0.0.1:1", "")
+	check("a name that no service has", known, "db.example", "db.example", "127.0.0.1:1", "")
+	check("an address that no service has", unknown, unknown.String(), unknown.String(), "", vocab.FlagNoRoute)
+	check("a service's name at another address", unknown, "b", "b", "127.0.0.1:1", "")
+	check("an address outside", netip.MustParseAddrPort("10.0.0.1:5432"), "db.example", "db.example", "10.0.0.1:5432", "")
+}
+
+func TestAnOpaqueConnectionGoesOnWithIDsAndIdentity(t *testing.T) {
+	p := newPipeline(check.Decision{})
+	p.routes.Set([]*discoveryv1.Service{oneEndpoint()})
+	x := newExchange(exchange.Outbound, "b:5432")
+	fields := new(exchange.Fields)
+	x.Request = fields
+	target, reply := p.Begin(t.Context(), x)
+	if reply != nil || target.Endpoint == nil {
+		t.Fatalf("target %+v, reply %+v", target, reply)
+	}
+	for name, want := range map[string]string{
+		vocab.HeaderPeer: self.Header(), vocab.HeaderRequestID: "", vocab.HeaderTraceparent: "",
+	} {
+		if got := fields.Get(name); got == "" || want != "" && got != want {
+			t.Errorf("%s is %q", name, got)
+		}
+	}
+	if len(fields.All()) != 3 {
+		t.Errorf("it goes on with %v, want three fields", fields.All())
 	}
 }
 

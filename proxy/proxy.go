@@ -69,6 +69,7 @@ type Proxy struct {
 	level     *slog.LevelVar
 	self      identity.Peer
 	listeners [3]net.Listener     // inbound, outbound, admin
+	opaque    []engine.Opaque     // of --outbound-tcp
 	opened    []handover.Listener // all, for the next process
 	taken     *handover.Taken     // from the process that this one replaces; nil without
 	control   *handover.Control   // where the next one asks; nil without, and until taken is done with
@@ -129,6 +130,10 @@ func (p *Proxy) listen() error {
 		}
 		p.listeners[i] = l
 	}
+	if err := p.listenOutboundTCP(); err != nil {
+		p.close()
+		return err
+	}
 	return nil
 }
 
@@ -137,6 +142,9 @@ func (p *Proxy) close() {
 		if l != nil {
 			_ = l.Close() // never served
 		}
+	}
+	for _, o := range p.opaque {
+		_ = o.Listener.Close()
 	}
 	if p.taken != nil {
 		p.taken.Close()
@@ -231,6 +239,7 @@ func (p *Proxy) engines() error {
 	options.Direction, options.Listener, options.UpstreamIdle = exchange.Outbound, p.listeners[1], meshIdle
 	options.TLS = nil
 	options.ProtocolError = func(reason string) { p.protocolErrors.WithLabelValues("outbound", reason).Inc() }
+	options.Opaque = p.opaque
 	p.outbound = engine.New(options)
 	return nil
 }
@@ -293,7 +302,8 @@ func (p *Proxy) ConfigDump() any {
 	return map[string]any{
 		"config": p.config, "epoch": strconv.FormatUint(p.epoch, 10), "version": version.String(),
 		"hubConnected": p.discovery.Connected(), "applicationReachable": p.app.reachable.Load(), "life": p.Life(), "policies": *p.policyVersions.Load(),
-		"addresses": map[string]string{"inbound": p.InboundAddress(), "outbound": p.OutboundAddress(), "admin": p.AdminAddress()},
+		"addresses":   map[string]string{"inbound": p.InboundAddress(), "outbound": p.OutboundAddress(), "admin": p.AdminAddress()},
+		"outboundTCP": p.OutboundTCP(),
 	}
 }
 

@@ -56,8 +56,7 @@ func (p *Proxy) netns(role string) string {
 }
 
 // open listens at an address, with the socket of the process before if that
-// does. The next process is offered the listener under the same role, which must
-// be its only one.
+// does. The next process is offered the listener under the same role.
 func (p *Proxy) open(role, address, namespace string) (net.Listener, error) {
 	l, err := p.inherit(role, address, namespace)
 	switch {

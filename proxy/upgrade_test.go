@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -89,7 +90,10 @@ func (l *load) http2(t *testing.T, address string) {
 func TestUpgradeUnderLoad(t *testing.T) {
 	var served atomic.Uint64
 	app := startApp(t, func(w http.ResponseWriter, r *http.Request) { served.Add(1); answer(w, r) })
-	config := Config{AppAddress: hostPort(t, app), HandOver: filepath.Join(t.TempDir(), "hand-over")}
+	config := Config{
+		AppAddress: hostPort(t, app), HandOver: filepath.Join(t.TempDir(), "hand-over"),
+		OutboundTCP: []string{"0=db:5432", "0=queue:5672", "0=db:5432"},
+	}
 	generations := []*sidecar{runSidecar(t, config)}
 	first := generations[0]
 	l := startLoad(t, first, 12, app.URL)
@@ -104,6 +108,9 @@ func TestUpgradeUnderLoad(t *testing.T) {
 		old.wait()
 		if next.InboundAddress() != first.InboundAddress() || next.OutboundAddress() != first.OutboundAddress() || next.AdminAddress() != first.AdminAddress() {
 			t.Errorf("addresses moved to %s, %s, %s", next.InboundAddress(), next.OutboundAddress(), next.AdminAddress())
+		}
+		if !slices.Equal(next.OutboundTCP(), first.OutboundTCP()) {
+			t.Errorf("opaque ports moved from %v to %v", first.OutboundTCP(), next.OutboundTCP())
 		}
 		if next.Instance() != first.Instance() || next.epoch <= old.epoch {
 			t.Errorf("instance %s epoch %d after %s epoch %d", next.Instance(), next.epoch, old.Instance(), old.epoch)

@@ -76,6 +76,7 @@ the access log's file anew.`,
 	f.StringVar(&c.InboundAddress, "inbound-address", "", "listener for requests to the workload (default 127.0.0.1:15006)")
 	f.StringVar(&c.OutboundAddress, "outbound-address", "", "listener for requests of the workload (default 127.0.0.1:15001)")
 	f.StringVar(&c.OutboundNetns, "outbound-netns", "", "path of the network namespace in which the outbound listener is opened, as /run/netns/NAME")
+	f.StringArrayVar(&c.OutboundTCP, "outbound-tcp", nil, "PORT=SERVICE:PORT, repeatable: connections to this port on loopback go to the service, whatever they speak")
 	f.StringVar(&c.AdminAddress, "admin-address", "", "listener for metrics and health (default 127.0.0.1:15000)")
 	f.StringVar(&c.HubAddress, "hub", "", "gRPC address of the hub (default 127.0.0.1:15010)")
 	f.StringVar(&c.StateDir, "state-dir", "", "keeps the last known configuration for a start without hub")

@@ -27,7 +27,7 @@ type target struct {
 	mesh   bool
 }
 
-const nginxConf = `daemon off; pid DIR/nginx.pid; worker_processes 1; error_log /dev/null crit;
+const nginxConf = `user root; daemon off; pid DIR/nginx.pid; worker_processes 1; error_log /dev/null crit;
 events { worker_connections 8192; }
 http {
   log_format ids '$remote_addr [$time_local] "$request" $status $bytes_sent $request_time $upstream_response_time "$http_user_agent" $request_id $upstream_addr';

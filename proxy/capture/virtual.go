@@ -11,6 +11,10 @@ import (
 // Internet does not route (RFC 1112, section 4), so that none of them is anybody's.
 var VirtualNet = netip.MustParsePrefix("240.0.0.0/5")
 
+// IsVirtual reports whether an address is a service's, not a machine's: nobody
+// can be reached there.
+func IsVirtual(a netip.Addr) bool { return VirtualNet.Contains(a.Unmap()) }
+
 // VirtualAddresses gives each fully qualified service name an address in
 // VirtualNet. Programs whose names resolve to them say by the original
 // destination which service they mean, even if their bytes do not. Whoever knows

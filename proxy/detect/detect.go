@@ -40,7 +40,8 @@ const (
 type Options struct {
 	Hint Hint
 	// Upstream connects to where the connection goes if it is opaque; nil if that
-	// is not known, so that only the caller can be listened to.
+	// is not known, so that only the caller can be listened to. Its own bytes or
+	// what Memory has of Destination decide then.
 	Upstream func(ctx context.Context) (net.Conn, error)
 	// Destination is Upstream's, as the key of what was learned. Memory may be
 	// nil, Destination the zero value.
@@ -88,7 +89,7 @@ func Detect(ctx context.Context, c *netio.Conn, o Options) (Result, error) {
 		o.Timeout = defaultTimeout
 	}
 	known := o.Memory.recall(o.Destination)
-	if known == serverFirst && o.Hint == Any && o.Upstream != nil {
+	if known == serverFirst && o.Hint == Any {
 		return Result{Protocol: exchange.TCP}, nil
 	}
 	p := &peek{c: c, o: o, alarm: &alarm{c: c}}

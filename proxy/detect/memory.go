@@ -44,6 +44,10 @@ func NewMemory(size int, ttl time.Duration) *Memory {
 	return &Memory{size: max(size, 1), ttl: ttl, now: netio.Now, known: make(map[netip.AddrPort]*list.Element)}
 }
 
+// ServerSpeaksFirst tells the memory what was seen after a detection that had no
+// upstream to listen to.
+func (m *Memory) ServerSpeaksFirst(destination netip.AddrPort) { m.learn(destination, serverFirst) }
+
 func (m *Memory) recall(destination netip.AddrPort) lesson {
 	if m == nil || !destination.IsValid() {
 		return nothing

@@ -24,13 +24,12 @@ const silence = time.Second
 // lets requests in flight, tunnels included, finish for up to grace and cuts
 // what is left. It returns when no exchange is left.
 //
-// It closes its descriptor of the listener and nothing else of it: a process
-// that has another one goes on accepting from the same queue.
+// It closes its descriptors of the listeners and nothing else of them: a process
+// that has others goes on accepting from the same queues.
 func (e *Engine) Run(ctx context.Context, grace time.Duration) error {
 	requests, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
-	failed := make(chan error, 1)
-	go func() { failed <- e.accept(requests) }()
+	failed := e.acceptAll(requests)
 	var broken error
 	d := Drain{Grace: grace, Silence: silence}
 	select {
@@ -41,8 +40,10 @@ func (e *Engine) Run(ctx context.Context, grace time.Duration) error {
 	case <-e.aborted:
 	case <-ctx.Done():
 	}
-	_ = e.o.Listener.Close() // nothing is lost with it
-	<-failed
+	e.closeListeners()
+	for range cap(failed) {
+		<-failed
+	}
 	e.http1.Drain(d.Silence)
 	e.http2.Drain()
 	served := make(chan struct{})

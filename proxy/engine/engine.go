@@ -26,6 +26,8 @@ type Options struct {
 	Direction exchange.Direction
 	Listener  net.Listener
 	Handler   exchange.Handler
+	// Opaque are further listeners, each for one service.
+	Opaque []Opaque
 	// UpstreamIdle is how long an unused upstream connection is kept: below
 	// the upstream's own limit, or it closes under a request.
 	UpstreamIdle   time.Duration
@@ -82,7 +84,9 @@ func New(o Options) *Engine {
 		DownstreamIdle: downstreamIdle, UpstreamIdle: o.UpstreamIdle, MaxHeaderBytes: o.MaxHeaderBytes,
 		ProtocolError: o.ProtocolError, Logger: o.Logger,
 	})
-	e.tcp = tcp.New(tcp.Options{Direction: o.Direction, Handler: o.Handler, Gauges: &e.gauges, Dial: e.dialer("http/1.1")})
+	e.tcp = tcp.New(tcp.Options{
+		Direction: o.Direction, Handler: o.Handler, Gauges: &e.gauges, Dial: e.dialer("http/1.1"), Tunnel: e.tunnel,
+	})
 	return e
 }
 
@@ -104,13 +108,13 @@ func (e *Engine) dial(ctx context.Context, t exchange.Target) (net.Conn, error) 
 }
 
 // accept serves connections until the listener is closed.
-func (e *Engine) accept(ctx context.Context) error {
+func (e *Engine) accept(l net.Listener, serve func(net.Conn)) error {
 	for {
-		c, err := e.o.Listener.Accept()
+		c, err := l.Accept()
 		var temporary interface{ Temporary() bool }
 		switch {
 		case err == nil:
-			e.serving.Go(func() { e.serve(ctx, c) })
+			e.serving.Go(func() { serve(c) })
 		case errors.As(err, &temporary) && temporary.Temporary(): // out of file descriptors, say
 			time.Sleep(10 * time.Millisecond)
 		default:
@@ -146,6 +150,10 @@ func (e *Engine) serve(ctx context.Context, c net.Conn) {
 // serveCaptured finds out what a connection speaks that was on its way to
 // somewhere else.
 func (e *Engine) serveCaptured(ctx context.Context, c *netio.Conn, facts http1.ConnFacts) {
+	if capture.IsVirtual(facts.OriginalDestination.Addr()) {
+		e.serveVirtual(ctx, c, facts)
+		return
+	}
 	destination := facts.OriginalDestination.String()
 	found, err := detect.Detect(ctx, c, detect.Options{
 		Upstream: func(ctx context.Context) (net.Conn, error) {

@@ -69,6 +69,7 @@ type rig struct {
 	engine  *Engine
 	refused chan string // reasons of protocol errors
 	stop    func() error
+	ended   func() error // waits for Run
 }
 
 // newRig starts an engine that forwards to target.
@@ -76,19 +77,25 @@ func newRig(t *testing.T, target string) *rig { return newRigWithGrace(t, target
 
 func newRigWithGrace(t *testing.T, target string, grace time.Duration) *rig {
 	t.Helper()
+	return newRigFor(t, target, grace)
+}
+
+func newRigFor(t *testing.T, target string, grace time.Duration, opaque ...Opaque) *rig {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	r := &rig{t: t, address: l.Addr().String(), handler: &decider{target: target, ended: make(chan record.Record, 64)}, refused: make(chan string, 64)}
 	r.engine = New(Options{
-		Direction: exchange.Outbound, Listener: l, Handler: r.handler, UpstreamIdle: time.Second, ConnectTimeout: patience,
+		Direction: exchange.Outbound, Listener: l, Opaque: opaque, Handler: r.handler, UpstreamIdle: time.Second, ConnectTimeout: patience,
 		MaxHeaderBytes: 8 << 10, ProtocolError: func(reason string) { r.refused <- reason }, Logger: slog.New(slog.DiscardHandler),
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	ran := make(chan error, 1)
 	go func() { ran <- r.engine.Run(ctx, grace) }()
-	r.stop = sync.OnceValue(func() error { cancel(); return <-ran })
+	r.ended = sync.OnceValue(func() error { return <-ran })
+	r.stop = func() error { cancel(); return r.ended() }
 	t.Cleanup(func() { _ = r.stop() }) // its result is the test's to judge
 	return r
 }

@@ -15,9 +15,9 @@ const (
 	protocol = 1
 	network  = "unixpacket"
 	// maxMessage and maxSockets bound what is taken from the other end; the
-	// kernel's own limit is 253 descriptors.
+	// kernel's own limit is 253 descriptors (SCM_MAX_FD).
 	maxMessage = 64 << 10
-	maxSockets = 64
+	maxSockets = 250
 	// answerWithin is how long the other end may take where it has nothing to do
 	// but answer.
 	answerWithin = 5 * time.Second

@@ -294,7 +294,7 @@ func (c *conn) begin() {
 	r.Method = report.BytesLimit(method(m.method.of(m.raw)), maxText)
 	r.Host = report.BytesLimit(m.authority(), maxText)
 	if r.Method == "CONNECT" {
-		r.Protocol = "tcp"
+		r.Protocol = vocab.ProtocolTCP
 	} else {
 		r.Path = report.BytesLimit(m.path(), maxPath)
 	}
@@ -318,6 +318,9 @@ func (c *conn) begin() {
 func (c *conn) finish() {
 	r := &c.x.Record
 	r.BytesIn += uint64(c.body.passed.Load())
+	if r.Protocol == vocab.ProtocolTCP && r.Code/100 != 2 {
+		r.BytesIn, r.BytesOut = 0, 0 // no tunnel, so no payload, as its other end counts
+	}
 	if r.Flags == vocab.FlagDownstreamTermination && !c.wrote {
 		r.Code = 0 // Envoy's way: no response was sent
 	}

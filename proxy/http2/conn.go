@@ -104,17 +104,38 @@ func (c *conn) read() error {
 			return err
 		}
 	}
+	var failed error
+	use := func() bool {
+		if failed = c.use(); c.in.Len() == 0 {
+			c.in.Free() // a silent connection holds no memory
+		}
+		return failed == nil && !c.in.Full()
+	}
 	for {
-		err := c.consume()
-		c.batch.run()
+		if use(); failed != nil {
+			return failed
+		}
+		each, err := c.io.Each(&c.in, use)
+		if failed != nil {
+			return failed
+		}
+		if !each || err == nil {
+			err = c.io.Fill(&c.in)
+		}
 		if err != nil {
 			return err
 		}
-		c.waitRoom()
-		if err := c.io.Fill(&c.in); err != nil {
-			return err
-		}
 	}
+}
+
+// use handles what was read.
+func (c *conn) use() error {
+	err := c.consume()
+	c.batch.run()
+	if err == nil {
+		c.waitRoom()
+	}
+	return err
 }
 
 func (c *conn) readPreface() error {

@@ -4,12 +4,14 @@ package route
 import (
 	"cmp"
 	"crypto/tls"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync/atomic"
 
 	discoveryv1 "github.com/telemesh/telemesh/api/discovery/v1"
 	"github.com/telemesh/telemesh/internal/vocab"
+	"github.com/telemesh/telemesh/proxy/capture"
 	"github.com/telemesh/telemesh/proxy/cluster"
 	"github.com/telemesh/telemesh/proxy/identity"
 )
@@ -22,15 +24,20 @@ type Service struct {
 	Route string // its name in records
 }
 
-// Table maps host names to services. Safe for concurrent use; its map is
-// replaced whole, a service stays
-// as long as discovery names it.
+// Table maps host names to services. Safe for concurrent use; its maps are
+// replaced whole, a service stays as long as discovery names it.
 type Table struct {
 	namespace string
 	cluster   string
 	settings  map[string]cluster.Settings // by fully qualified host
 	origin    Originator
-	current   atomic.Pointer[map[string]*Service]
+	current   atomic.Pointer[names]
+}
+
+// names are the services as callers may call them.
+type names struct {
+	byHost    map[string]*Service
+	byAddress map[netip.Addr]*Service
 }
 
 // Originator says how TLS is originated to an endpoint that takes mutual TLS and
@@ -42,26 +49,32 @@ type Originator func(principal string) *tls.Config
 // Without an originator everything is sent in plain text.
 func NewTable(namespace, in string, settings map[string]cluster.Settings, o Originator) *Table {
 	t := &Table{namespace: namespace, cluster: in, settings: settings, origin: o}
-	t.current.Store(&map[string]*Service{})
+	t.current.Store(&names{})
 	return t
 }
 
 // Set replaces the table's content. It must not be called concurrently with
 // itself.
 func (t *Table) Set(services []*discoveryv1.Service) {
-	known := *t.current.Load()
+	known := t.current.Load().byHost
 	byHost := make(map[string]*Service)
+	var fullNames []string
 	for _, s := range services {
 		c := known[strings.ToLower(s.GetHost())]
 		if c == nil || c.Name != s.GetName() || c.Namespace != s.GetNamespace() {
 			c = t.service(s)
 		}
 		c.SetEndpoints(t.hosts(s))
+		fullNames = append(fullNames, c.Host)
 		for _, name := range t.names(c) {
 			byHost[strings.ToLower(name)] = c
 		}
 	}
-	t.current.Store(&byHost)
+	byAddress := make(map[netip.Addr]*Service, len(fullNames))
+	for host, address := range capture.VirtualAddresses(fullNames) {
+		byAddress[address] = byHost[strings.ToLower(host)]
+	}
+	t.current.Store(&names{byHost, byAddress})
 }
 
 func (t *Table) service(s *discoveryv1.Service) *Service {
@@ -134,14 +147,20 @@ func (t *Table) Lookup(host string) (*Service, bool) {
 		lower[i] = b
 	}
 	// The compiler knows this form of look-up and makes no string of it.
-	c, ok := (*t.current.Load())[string(lower[:len(host)])]
+	c, ok := t.current.Load().byHost[string(lower[:len(host)])]
+	return c, ok
+}
+
+// ByAddress finds the service of a virtual address.
+func (t *Table) ByAddress(a netip.Addr) (*Service, bool) {
+	c, ok := t.current.Load().byAddress[a.Unmap()]
 	return c, ok
 }
 
 // Clusters lists every cluster once, as it stands now, by host.
 func (t *Table) Clusters() []cluster.Status {
 	list := []cluster.Status{}
-	for name, c := range *t.current.Load() {
+	for name, c := range t.current.Load().byHost {
 		if name == strings.ToLower(c.Host) {
 			list = append(list, c.Status())
 		}

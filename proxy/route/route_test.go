@@ -1,9 +1,11 @@
 package route
 
 import (
+	"net/netip"
 	"testing"
 
 	discoveryv1 "github.com/telemesh/telemesh/api/discovery/v1"
+	"github.com/telemesh/telemesh/proxy/capture"
 	"github.com/telemesh/telemesh/proxy/cluster"
 	"github.com/telemesh/telemesh/proxy/exchange"
 )
@@ -35,6 +37,27 @@ func TestLookupTakesEveryDNSSpelling(t *testing.T) {
 		if c, ok := tab.Lookup(host); ok {
 			t.Errorf("Lookup(%q) = %s, want nothing", host, c.Host)
 		}
+	}
+}
+
+func TestAServiceIsFoundByItsVirtualAddress(t *testing.T) {
+	tab := table()
+	at := capture.VirtualAddresses([]string{"reviews.default.svc.cluster.local", "ledger.other.svc.cluster.local"})
+	for host, a := range at {
+		for _, a := range []netip.Addr{a, netip.AddrFrom16(a.As16())} {
+			if s, ok := tab.ByAddress(a); !ok || s.Host != host {
+				t.Errorf("ByAddress(%s) = %v, want %s", a, s, host)
+			}
+		}
+	}
+	free := at["reviews.default.svc.cluster.local"].Next()
+	for _, a := range []netip.Addr{{}, free, netip.IPv6Unspecified(), netip.MustParseAddr("127.0.0.1")} {
+		if s, ok := tab.ByAddress(a); ok {
+			t.Errorf("ByAddress(%s) = %s, want nothing", a, s.Host)
+		}
+	}
+	if s, ok := NewTable("default", "local", nil, nil).ByAddress(free); ok {
+		t.Errorf("an empty table has %s", s.Host)
 	}
 }
 

@@ -50,6 +50,7 @@ func Join(ctx context.Context, downstream, upstream *netio.Conn, idle time.Durat
 // pair is two connections while they are joined.
 type pair struct {
 	in, out direction // from downstream to upstream, and back
+	greeted func()    // may be nil: the upstream spoke first
 
 	ended  atomic.Uint32 // Side plus one of the first cause to stop; 0 while none
 	active atomic.Int64  // netio.Now of the last byte
@@ -62,6 +63,7 @@ type direction struct {
 	source, sink Side
 	moved        atomic.Int64
 	firstByte    atomic.Int64 // netio.Now, 0 before it
+	spoke        atomic.Bool  // the source sent something
 	buffer       netio.Buffer
 	spliced      *splice // nil unless both ends are plain sockets
 }
@@ -137,7 +139,7 @@ func (d *direction) carry() {
 	if !d.sendEarly() {
 		return
 	}
-	d.spliced = newSplice(d.from, d.to)
+	d.spliced = newSplice(d.from, d.to, d.took)
 	for {
 		n, blame, err := d.once()
 		if n > 0 {
@@ -174,6 +176,7 @@ func (d *direction) once() (n int64, blame Side, err error) {
 		}
 		return 0, d.source, err
 	}
+	d.took()
 	sent, err := d.to.Write(d.buffer.Bytes())
 	d.buffer.Skip(d.buffer.Len())
 	if d.from.Plain() {
@@ -188,12 +191,25 @@ func (d *direction) sendEarly() bool {
 	if len(early) == 0 {
 		return true
 	}
+	d.took()
 	n, err := d.to.Write(early)
 	d.note(int64(n))
 	if err != nil {
 		d.pair.stop(d.sink)
 	}
 	return err == nil
+}
+
+// took notes that the source has spoken, before what it said goes on: what the
+// other end says now cannot be an answer to it.
+func (d *direction) took() {
+	if d.spoke.Load() {
+		return
+	}
+	d.spoke.Store(true)
+	if d.source == Upstream && d.pair.greeted != nil && !d.pair.in.spoke.Load() {
+		d.pair.greeted()
+	}
 }
 
 func (d *direction) note(n int64) {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -26,6 +27,8 @@ type decider struct {
 	seen    func(*exchange.Exchange)
 	stands  chan struct{} // one for each connection that its caller has: a reset must not meet the connect
 
+	responses atomic.Int64
+
 	mu    sync.Mutex // guards the field below
 	tried int
 	ended chan record.Record
@@ -36,7 +39,7 @@ func (d *decider) Begin(_ context.Context, x *exchange.Exchange) (exchange.Targe
 	if d.seen != nil {
 		d.seen(x)
 	}
-	x.Request.Set("x", x.Response.Get("y"))
+	x.Request.Set("x", "y")
 	if d.reply != nil {
 		return exchange.Target{}, d.reply
 	}
@@ -55,7 +58,7 @@ func (d *decider) Retry(*exchange.Exchange, exchange.Outcome) (exchange.Target, 
 	return d.targets[d.tried], true
 }
 
-func (d *decider) Respond(*exchange.Exchange) {}
+func (d *decider) Respond(*exchange.Exchange) { d.responses.Add(1) }
 
 func (d *decider) End(x *exchange.Exchange) { d.ended <- x.Record }
 

@@ -30,6 +30,12 @@ type Options struct {
 	// Dial opens the upstream connection, TLS included if the target wants it.
 	// nil dials the target's address and originates its TLS.
 	Dial func(ctx context.Context, t exchange.Target) (net.Conn, error)
+	// Tunnel has the sidecar at the other end of c carry the bytes that follow to
+	// its application, before any of them is sent: on outbound connections to the
+	// mesh's own endpoints. It hands x.Request over, sets x.Response to the answer's
+	// header and returns its status, of which 2xx lets the bytes through. ctx bounds
+	// it. nil sends the bytes as they are.
+	Tunnel func(ctx context.Context, c *netio.Conn, x *exchange.Exchange) (status int, err error)
 	// Idle ends a connection on which no byte went either way for so long; 0
 	// means an hour, below 0 never. A target's own idle timeout comes first.
 	Idle time.Duration
@@ -41,12 +47,17 @@ type Facts struct {
 	Downstream string
 	// OriginalDestination is where a captured connection was meant to go.
 	OriginalDestination netip.AddrPort
+	// Host is whom the listener is for, host:port; empty if it is for anybody.
+	Host string
 	// SNI is the name in a ClientHello that is passed through.
 	SNI string
 	// TLS is the state of a connection whose TLS the sidecar terminated.
 	TLS *tls.ConnectionState
 	// Principal is the verified SPIFFE ID of the downstream; empty without one.
 	Principal string
+	// Greeted is called when the upstream spoke before the downstream, if it did;
+	// nil if nobody wants to know.
+	Greeted func()
 	// Upstream is a connection that protocol detection opened already, to
 	// UpstreamAddress. Serve owns it, and uses it if that is where the handler
 	// sends the connection.
@@ -57,6 +68,8 @@ type Facts struct {
 // host is what the caller asked for, as far as an opaque connection says it.
 func (f *Facts) host() string {
 	switch {
+	case f.Host != "":
+		return f.Host
 	case f.SNI != "":
 		return f.SNI
 	case f.TLS != nil && f.TLS.ServerName != "":
@@ -86,12 +99,18 @@ func New(o Options) *Server {
 
 // Serve carries one accepted connection until it has ended, and closes it. The
 // handler sees Begin, Retry for each target that could not be connected to, and
-// End; Respond is left out, because an opaque connection has no answer. The
-// exchange's headers are exchange.NoHeader. A refusal is a reset.
+// End. Respond is for what another sidecar answered; without one it is left out,
+// because an opaque connection has no answer. The exchange's request header is
+// exchange.Fields. A refusal is a reset.
+//
+// Bytes are those of the payload. A tunnel's response code is the other sidecar's,
+// every other connection's is 0.
 //
 // A connection that came to its end in order has no flags. UF: no target took the
-// connection. DC, UC: the downstream or the upstream broke it off. One that was
-// ended for silence or because ctx ended has a detail and no flag, as with Envoy.
+// connection, or the application behind it did not. UO: the service has as many
+// connections as it may. DC, UC: the downstream or the
+// upstream broke it off. One that was ended for silence or because ctx ended has a
+// detail and no flag, as with Envoy.
 func (s *Server) Serve(ctx context.Context, c *netio.Conn, f Facts) {
 	s.o.Gauges.InFlight.Add(1)
 	defer s.o.Gauges.InFlight.Add(-1)
@@ -110,7 +129,7 @@ func (s *Server) Serve(ctx context.Context, c *netio.Conn, f Facts) {
 		ResetOnClose(c)
 		return
 	}
-	l := leg{server: s, x: x, downstream: c, began: began}
+	l := leg{server: s, x: x, downstream: c, began: began, greeted: f.Greeted}
 	for {
 		outcome, again := l.attempt(ctx, target, &spare)
 		finish(target, outcome)
@@ -118,10 +137,12 @@ func (s *Server) Serve(ctx context.Context, c *netio.Conn, f Facts) {
 			return
 		}
 		if target, again = s.o.Handler.Retry(x, outcome); !again {
+			l.respond()
 			ResetOnClose(c)
 			return
 		}
 		x.Fail("", "")
+		x.Record.Code, x.Response = 0, nil
 		select {
 		case <-time.After(target.Backoff):
 		case <-ctx.Done(): // which the attempt finds
@@ -132,7 +153,7 @@ func (s *Server) Serve(ctx context.Context, c *netio.Conn, f Facts) {
 func (s *Server) newExchange(f *Facts) *exchange.Exchange {
 	x := &exchange.Exchange{
 		Direction: s.o.Direction, Downstream: f.Downstream, Security: "none",
-		Request: exchange.NoHeader{}, Response: exchange.NoHeader{},
+		Request: new(exchange.Fields),
 	}
 	if f.TLS != nil && len(f.TLS.PeerCertificates) > 0 {
 		x.Security = "mutual_tls"
@@ -140,8 +161,10 @@ func (s *Server) newExchange(f *Facts) *exchange.Exchange {
 	if f.Principal != "" {
 		x.Source = &identity.Peer{Principal: f.Principal}
 	}
+	x.OriginalDestination = f.OriginalDestination
+	x.TLS = f.TLS
 	x.Record.Start = time.Now()
-	x.Record.Protocol, x.Record.Host, x.Record.Verdict = "tcp", f.host(), vocab.VerdictOK
+	x.Record.Protocol, x.Record.Host, x.Record.Verdict = vocab.ProtocolTCP, f.host(), vocab.VerdictOK
 	return x
 }
 
@@ -157,6 +180,7 @@ type leg struct {
 	x          *exchange.Exchange
 	downstream *netio.Conn
 	began      int64
+	greeted    func()
 }
 
 // attempt carries the connection to one target. again reports that nothing was
@@ -167,6 +191,14 @@ func (l *leg) attempt(ctx context.Context, t exchange.Target, spare *spare) (o e
 	rec := &l.x.Record
 	rec.Upstream = t.Address
 	rec.Attempts++
+	if t.Limits != nil {
+		if !t.Limits.Connections.Enter() {
+			l.x.Fail(vocab.FlagUpstreamOverflow, "upstream_reset_before_response_started{overflow}")
+			ResetOnClose(l.downstream)
+			return exchange.Outcome{Failure: exchange.Local, Unsent: true}, false
+		}
+		defer t.Limits.Connections.Leave()
+	}
 	upstream, err := l.connect(ctx, t, spare)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -179,11 +211,16 @@ func (l *leg) attempt(ctx context.Context, t exchange.Target, spare *spare) (o e
 	defer upstream.Close()
 	l.server.o.Gauges.PoolActive.Add(1)
 	defer l.server.o.Gauges.PoolActive.Add(-1)
+	if l.tunnels(t) {
+		if o, again, stands := l.tunnel(ctx, upstream); !stands {
+			return o, again
+		}
+	}
 	return l.join(ctx, t, upstream, start), false
 }
 
 func (l *leg) connect(ctx context.Context, t exchange.Target, spare *spare) (*netio.Conn, error) {
-	if c := spare.take(t); c != nil {
+	if c := spare.take(t); c != nil && !l.tunnels(t) {
 		return c, nil
 	}
 	l.server.o.Gauges.Pending.Add(1)
@@ -215,6 +252,7 @@ func (l *leg) join(ctx context.Context, t exchange.Target, upstream *netio.Conn,
 		idle = t.Timeouts.Idle
 	}
 	p := newPair(l.downstream, upstream)
+	p.greeted = l.greeted
 	ended := p.run(ctx, idle)
 	rec := &l.x.Record
 	rec.BytesIn, rec.BytesOut = uint64(p.in.moved.Load()), uint64(p.out.moved.Load())

@@ -50,15 +50,17 @@ var pipes = sync.Pool{New: func() any {
 type splice struct {
 	from, to  syscall.RawConn
 	pipe      *pipe
-	held      int // bytes in the pipe
+	held      int    // bytes in the pipe
+	took      func() // called between the two calls
 	moved     int64
 	err       error
 	readFunc  func(fd uintptr) bool
 	writeFunc func(fd uintptr) bool
 }
 
-// newSplice returns nil where both ends are not plain sockets.
-func newSplice(from, to *netio.Conn) *splice {
+// newSplice returns nil where both ends are not plain sockets. took is called when
+// bytes were taken and before they go on.
+func newSplice(from, to *netio.Conn, took func()) *splice {
 	if !from.Plain() || !to.Plain() {
 		return nil
 	}
@@ -67,7 +69,7 @@ func newSplice(from, to *netio.Conn) *splice {
 	if !ok || !also {
 		return nil
 	}
-	s := &splice{}
+	s := &splice{took: took}
 	var err, other error
 	s.from, err = a.SyscallConn()
 	s.to, other = b.SyscallConn()
@@ -92,6 +94,7 @@ func (s *splice) move(source, sink Side) (n int64, blame Side, err error) {
 		s.release()
 		return 0, source, err
 	}
+	s.took()
 	err = s.to.Write(s.writeFunc)
 	if err == nil {
 		err = s.err

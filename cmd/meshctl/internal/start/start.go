@@ -173,6 +173,7 @@ the mesh's services resolve.`,
 	f.IntVar(&spec.Port, "port", -1, "port on 127.0.0.1 where the program listens; 0 chooses one and says it in $PORT; none for a program that only calls")
 	f.IntVar(&spec.ServicePort, "service-port", 0, "port by which others call it (default --port)")
 	f.StringVar(&spec.Hub, "hub-grpc", "", "gRPC address of the hub (default $"+envHubGRPC+", else "+defaultGRPC+")")
+	f.StringArrayVar(&spec.OutboundTCP, "outbound-tcp", nil, "PORT=SERVICE:PORT, repeatable: the program's connections to 127.0.0.1:PORT go to the service, whatever they speak")
 	f.BoolVar(&transparent, "transparent", false, "capture the program's connections in a network of its own instead of HTTP_PROXY (Linux, root)")
 	f.SetInterspersed(false)
 	return cmd

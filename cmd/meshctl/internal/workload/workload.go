@@ -25,6 +25,9 @@ type Spec struct {
 	Port int
 	// ServicePort under which callers know it; 0 means Port.
 	ServicePort int
+	// OutboundTCP are ports on the program's loopback for what is not HTTP, each
+	// PORT=SERVICE:PORT.
+	OutboundTCP []string
 	// Hub is the hub's gRPC address.
 	Hub string
 	// Pod is the program's own network, in which its connections are captured; nil
@@ -79,6 +82,9 @@ func (c *Sidecar) Start(ctx context.Context) error {
 	}
 	if s.Pod != nil {
 		args = append(args, "--outbound-netns", s.Pod.Path())
+	}
+	for _, one := range s.OutboundTCP {
+		args = append(args, "--outbound-tcp", one)
 	}
 	var err error
 	c.process, err = process.Start(process.Spec{Name: "sidecar of " + s.Service + "-" + s.Version, Path: c.binary, Args: args, Output: s.Log})
