@@ -20,7 +20,8 @@ type body struct {
 
 	passed  atomic.Int64 // bytes sent upstream, or about to be
 	started atomic.Bool  // a byte came after the head
-	failed  error        // why the sender stopped, before done
+	failed  error        // why the sender stopped: to be read after done, or broke
+	broke   atomic.Bool  // failed is the downstream's doing
 	done    chan struct{}
 }
 
@@ -29,10 +30,14 @@ type body struct {
 func (b *body) reset(m *message, behind []byte) {
 	b.chunked, b.left, b.early, b.whole, b.failed, b.done = m.chunked, 0, 0, false, nil, nil
 	b.started.Store(false)
+	b.broke.Store(false)
 	switch {
 	case m.chunked:
 		b.frames = chunks{pending: b.frames.pending[:0]}
-		b.early, b.whole, b.failed = b.frames.next(behind)
+		var err error
+		if b.early, b.whole, err = b.frames.next(behind); err != nil {
+			b.failed = errDownstream{err}
+		}
 	case m.length > 0:
 		b.early = int(min(int64(len(behind)), m.length))
 		b.left = m.length - int64(b.early)

@@ -40,6 +40,7 @@ func (rc *requestCase) run(t *testing.T, r *rig, got chan asked, slowly bool) {
 	t.Helper()
 	r.t = t
 	c := r.dial()
+	defer rc.drain(r, got)
 	defer c.Close()
 	if slowly {
 		for i := range len(rc.send) {
@@ -52,7 +53,7 @@ func (rc *requestCase) run(t *testing.T, r *rig, got chan asked, slowly bool) {
 	}
 	method, _, _ := strings.Cut(strings.TrimLeft(rc.send, "\r\n"), " ")
 	if status := c.status(method); status != rc.status {
-		t.Errorf("status %d, want %d", status, rc.status)
+		t.Fatalf("status %d, want %d (slowly: %v)", status, rc.status, slowly)
 	}
 	if rc.reason != "" {
 		if reason := r.reason(); reason != rc.reason {
@@ -70,8 +71,6 @@ func (rc *requestCase) run(t *testing.T, r *rig, got chan asked, slowly bool) {
 		take(t, got)
 		r.record()
 	}
-	c.Close()
-	rc.drain(r, got)
 }
 
 func (rc *requestCase) checkForwarded(t *testing.T, got chan asked) {
@@ -95,6 +94,10 @@ func (rc *requestCase) drain(r *rig, got chan asked) {
 				r.t.Errorf("upstream got %q", a.raw)
 			}
 		case <-r.handler.ended:
+		case reason := <-r.refused:
+			if !r.t.Failed() {
+				r.t.Errorf("%s is counted too", reason)
+			}
 		default:
 			return
 		}
@@ -110,7 +113,10 @@ func (rc *requestCase) compare(t *testing.T, oracle string) {
 	}
 	defer c.Close()
 	_ = c.SetDeadline(time.Now().Add(patience))
-	go io.WriteString(c, rc.send) // ends with the connection
+	go func() { // ends with the connection
+		_, _ = io.WriteString(c, rc.send)
+		_ = c.(*net.TCPConn).CloseWrite() // nothing more comes that it could wait for
+	}()
 	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
 	status := 0
 	if err == nil {

@@ -19,7 +19,7 @@ import (
 )
 
 // patience bounds a test that would otherwise hang; nothing is timed with it.
-const patience = 20 * time.Second
+const patience = 5 * time.Second
 
 // decider is a handler that forwards everything to one target, or gives one
 // reply, and keeps the records.

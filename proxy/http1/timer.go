@@ -62,7 +62,8 @@ func (t *timer) fire(c *conn, p phase) {
 	if !t.ended.CompareAndSwap(nothing, p) {
 		return
 	}
-	if up := t.up.Load(); up != nil {
+	// Whoever takes up has it: it cannot come back to the pool with a deadline.
+	if up := t.up.Swap(nil); up != nil {
 		_ = up.SetDeadline(past)
 	}
 	if p != left {

@@ -19,6 +19,7 @@ func (c *conn) connect(ctx context.Context, target exchange.Target) {
 	if err != nil {
 		a.connectFailed(err)
 		c.done(&a)
+		c.request.close = true
 		c.fail(&a)
 		return
 	}
