@@ -266,7 +266,8 @@ func newReader(c io.Reader) *reader {
 // next reads a request; false at the connection's end.
 func (r *reader) next(connection int) (asked, bool) {
 	req, err := http.ReadRequest(r.in)
-	if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) {
+	var broken *net.OpError
+	if errors.Is(err, io.EOF) || errors.As(err, &broken) {
 		return asked{}, false
 	}
 	a := asked{connection: connection, err: err}
