@@ -99,6 +99,7 @@ func (c *conn) relay(a *attempt) {
 		return
 	}
 	a.keep = how != byClose && in.Len() == 0 && m.persistent()
+	a.up.doubtful = how == noBody
 }
 
 // relayMore passes on what comes next.

@@ -34,7 +34,10 @@ func TestResponses(t *testing.T) {
 			c := &cases[i]
 			t.Run(group+"/"+c.name, func(t *testing.T) {
 				c.run(t, address, script, got, false)
-				if len(c.answer) < 500 {
+				// Bytes that come behind an answer after it was relayed may be
+				// taken for the next one: only a connection that was idle for
+				// a while, or whose last answer had no body, is looked at.
+				if len(c.answer) < 500 && !strings.HasPrefix(c.name, "bytes behind") {
 					c.run(t, address, script, got, true)
 				}
 				c.compare(t)
@@ -82,7 +85,7 @@ func (rc *responseCase) run(t *testing.T, address string, script chan func(net.C
 	script <- func(up net.Conn) bool { _, err := io.WriteString(up, okAnswer); return err == nil }
 	c.send(get())
 	c.want(okAnswer)
-	if fresh := take(t, got).connection != first; fresh != rc.fresh && !(slowly && strings.HasPrefix(rc.name, "bytes behind")) {
+	if fresh := take(t, got).connection != first; fresh != rc.fresh {
 		t.Errorf("a fresh upstream connection: %v, want %v", fresh, rc.fresh)
 	}
 	r.record()

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"sync/atomic"
+	"time"
 
 	"github.com/telemesh/telemesh/proxy/netio"
 )
@@ -46,6 +47,19 @@ func (b *body) reset(m *message, behind []byte) {
 		b.whole = true
 	}
 	b.passed.Store(int64(b.early))
+}
+
+// ended reports whether all of the body was sent, for which the sender may take
+// a moment.
+func (b *body) ended() bool {
+	if b.done != nil {
+		select {
+		case <-b.done:
+		case <-time.After(finishWait):
+			return false
+		}
+	}
+	return b.whole
 }
 
 // errDownstream marks what the downstream did to its own request.

@@ -48,6 +48,7 @@ type work struct {
 	out      []byte // for heads with all that the mesh adds, and a small body
 	kept     []byte // the answer's head as it came
 	wrote    bool   // something of the answer went out
+	opaque   bool   // it became a tunnel
 }
 
 var works = sync.Pool{New: func() any { return &work{out: make([]byte, 0, 4<<10)} }}
@@ -264,7 +265,7 @@ func (c *conn) exchange(ctx context.Context) (again bool) {
 		again = c.forward(ctx, target)
 	}
 	c.x.Record.Duration = time.Duration(netio.Now() - start)
-	c.lingers = !again && c.wrote && (!c.body.whole || c.unread())
+	c.lingers = !again && c.wrote && !c.opaque && (!c.body.whole || c.unread())
 	c.finish()
 	c.s.o.Handler.End(&c.x)
 	c.release()
@@ -315,7 +316,7 @@ func (c *conn) begin() {
 		m.Set("host", m.authority())
 	}
 	c.response.clear()
-	c.wrote = false
+	c.wrote, c.opaque = false, false
 	c.body.reset(m, c.in.Bytes()[m.size:])
 }
 
