@@ -67,9 +67,19 @@ type errDownstream struct{ error }
 
 func (e errDownstream) Unwrap() error { return e.error }
 
-// send relays the rest of the body from down to up until its end. It runs beside
-// the goroutine that waits for the answer, which learns of a failure by the read
-// deadline of up.
+// run sends the rest of the body beside the goroutine that waits for the answer,
+// which learns what the downstream did by the read deadline of up.
+func (b *body) run(down *netio.Conn, up *upstream, t *timer, done chan struct{}) {
+	defer close(done)
+	b.send(down, up, t)
+	var downstream errDownstream
+	if errors.As(b.failed, &downstream) && !timedOut(b.failed) {
+		b.broke.Store(true)
+		_ = up.SetReadDeadline(past) // the answer to half a request is of no use
+	}
+}
+
+// send relays the rest of the body from down to up until its end.
 func (b *body) send(down *netio.Conn, up *upstream, t *timer) {
 	for !b.whole {
 		room := b.rest.Room()

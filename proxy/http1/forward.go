@@ -184,15 +184,7 @@ func (c *conn) send(a *attempt, upgrade string) {
 	}
 	a.sent = true
 	c.body.done = make(chan struct{})
-	go func(b *body, done chan struct{}) {
-		defer close(done)
-		b.send(c.c, a.up, &c.timer)
-		var downstream errDownstream
-		if errors.As(b.failed, &downstream) && !timedOut(b.failed) {
-			b.broke.Store(true)
-			_ = a.up.SetReadDeadline(past) // the answer to half a request is of no use
-		}
-	}(&c.body, c.body.done)
+	go c.body.run(c.c, a.up, &c.timer, c.body.done)
 }
 
 // finishWait is how long a sender that is almost done may take after the answer.
