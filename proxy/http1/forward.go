@@ -275,12 +275,16 @@ func (c *conn) answerHead(a *attempt) error {
 }
 
 // fill reads on; the first time it also sends the request.
-func (a *attempt) fill(in *netio.Buffer) error {
+func (a *attempt) fill(in *netio.Buffer) (err error) {
 	if a.ask == nil {
-		return a.up.Fill(in)
+		err = a.up.Fill(in)
+	} else {
+		_, err = a.up.Ask(a.ask, in)
+		a.ask = nil
 	}
-	_, err := a.up.Ask(a.ask, in)
-	a.ask = nil
+	if err != nil && timedOut(err) && a.up.Peer() == netio.HalfClosed {
+		return io.EOF // the sweep saw it first
+	}
 	return err
 }
 

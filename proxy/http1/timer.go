@@ -20,7 +20,7 @@ const (
 	aborted         // the server stops
 )
 
-// timer is a connection's one time limit. Setting it is two stores; the server's
+// timer is a connection's one time limit. Setting it is a few stores; the server's
 // sweep looks at it a few times a second. That is coarse, and free: runtime
 // timers would cost a tenth of a request each.
 type timer struct {
@@ -29,12 +29,13 @@ type timer struct {
 	since atomic.Int64
 	ended atomic.Int32 // the phase that went on for too long
 	up    atomic.Pointer[upstream]
-	half  int64 // when the sweep first saw the downstream's end; the sweep's own
+	half  atomic.Int64 // when the sweep first saw the downstream's end, in this phase
 }
 
 func (t *timer) set(p phase, d time.Duration) {
 	t.since.Store(netio.Now())
 	t.span.Store(int64(d))
+	t.half.Store(0)
 	t.phase.Store(p)
 }
 

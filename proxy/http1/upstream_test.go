@@ -251,3 +251,43 @@ func (e *ending) End(x *exchange.Exchange) {
 	e.mark = strings.Clone(x.Response.Get("x-mark"))
 	e.decider.End(x)
 }
+
+// An upstream may end its direction between two requests and still read: the
+// next request goes out on another connection.
+func TestAKeptConnectionThatWasHalfClosed(t *testing.T) {
+	address := rawUpstream(t, func(n int, c *net.TCPConn) {
+		for in := newReader(c); ; {
+			if _, ok := in.next(n); !ok {
+				return
+			}
+			io.WriteString(c, okAnswer)
+			if n == 0 {
+				_ = c.CloseWrite()
+				_, _ = io.Copy(io.Discard, c)
+				return
+			}
+		}
+	})
+	r := newRig(t, address, nil)
+	c := r.dial()
+	for range 2 {
+		c.send(get())
+		c.want(okAnswer)
+		if rec := r.record(); rec.Code != 200 || rec.Flags != "" {
+			t.Errorf("record = %+v", rec)
+		}
+	}
+}
+
+// Half a close may wait for the answer, but not for ever.
+func TestAHalfClosedDownstreamIsGivenUp(t *testing.T) {
+	address := rawUpstream(t, func(n int, c *net.TCPConn) { _, _ = io.Copy(io.Discard, c) })
+	r := newRig(t, address, func(o *Options) { o.HalfClose = time.Millisecond })
+	c := r.dial()
+	c.send(get())
+	_ = c.CloseWrite()
+	if rec := r.record(); rec.Flags != vocab.FlagDownstreamTermination || rec.Code != 0 {
+		t.Errorf("record = %+v, want DC", rec)
+	}
+	c.closed()
+}
