@@ -46,8 +46,9 @@ func (c *conn) forward(ctx context.Context, target exchange.Target) (again bool)
 	if c.request.upgrade && c.request.minor == 1 {
 		upgrade = c.request.dropped("upgrade")
 	}
-	a := attempt{target: target}
+	a := attempt{target: target, began: netio.Now()}
 	if c.body.failed != nil { // malformed before it began: no matter for the upstream
+		a.outcome.Unsent = true
 		c.broken(&a, c.body.failed)
 		c.done(&a)
 		return c.fail(&a)

@@ -23,6 +23,10 @@ type responseCase struct {
 	// closed: the downstream connection ends. fresh: the upstream one is not
 	// used again.
 	closed, fresh bool
+	// excess: bytes come that belong to no answer. That is seen if they are
+	// there when the answer ends or the connection is used next; what comes even
+	// later is taken for the beginning of the next answer.
+	excess bool
 	// differs says why a client of net/http decides otherwise; empty: it must
 	// decide the same.
 	differs string
@@ -68,13 +72,13 @@ var relayedAnswers = []responseCase{
 	relayed("204", "HTTP/1.1 204 No Content\r\nX: 1\r\n\r\n", ""),
 	relayed("204 with a length", "HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 204 No Content\r\n\r\n"),
 	relayed("204 with a coding", "HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n", "HTTP/1.1 204 No Content\r\n\r\n"),
-	{name: "204 with a body", answer: "HTTP/1.1 204 No Content\r\nContent-Length: 2\r\n\r\nno", want: "HTTP/1.1 204 No Content\r\n\r\n", fresh: true},
+	{name: "204 with a body", answer: "HTTP/1.1 204 No Content\r\nContent-Length: 2\r\n\r\nno", want: "HTTP/1.1 204 No Content\r\n\r\n", fresh: true, excess: true},
 	relayed("304 with the length of another", "HTTP/1.1 304 Not Modified\r\nContent-Length: 100\r\nETag: \"a\"\r\n\r\n", ""),
 	toHead("with a length", "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n", ""),
 	toHead("with a coding", chunkedHead, ""),
 	toHead("without either", "HTTP/1.1 200 OK\r\nX: 1\r\n\r\n", ""),
-	{name: "HEAD with a body", ask: "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n", answer: okAnswer, want: strings.TrimSuffix(okAnswer, "ok"), fresh: true},
-	{name: "bytes behind the answer", answer: okAnswer + "HTTP/1.1 200 evil\r\n\r\n", want: okAnswer, fresh: true},
+	{name: "HEAD with a body", ask: "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n", answer: okAnswer, want: strings.TrimSuffix(okAnswer, "ok"), fresh: true, excess: true},
+	{name: "bytes behind the answer", answer: okAnswer + "HTTP/1.1 200 evil\r\n\r\n", want: okAnswer, fresh: true, excess: true},
 	{
 		name: "until the close", answer: "HTTP/1.1 200 OK\r\nX: 1\r\n\r\nall of it", ends: true,
 		want: "HTTP/1.1 200 OK\r\nX: 1\r\nconnection: close\r\n\r\nall of it", closed: true, fresh: true,
@@ -95,7 +99,7 @@ var interimAnswers = []responseCase{
 var chunkedAnswers = []responseCase{
 	relayed("chunks", chunkedHead+"5\r\nhello\r\n0\r\n\r\n", ""),
 	relayed("extensions and trailers", chunkedHead+"5;a=b\r\nhello\r\n0\r\nX: 1\r\n\r\n", ""),
-	{name: "bytes behind it", answer: chunkedHead + "0\r\n\r\nx", want: chunkedHead + "0\r\n\r\n", fresh: true},
+	{name: "bytes behind it", answer: chunkedHead + "0\r\n\r\nx", want: chunkedHead + "0\r\n\r\n", fresh: true, excess: true},
 	{name: "of HTTP/1.0", answer: "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", want: chunkedHead + "0\r\n\r\n", fresh: true},
 	to10("to HTTP/1.0", chunkedHead+"5\r\nhello\r\n0\r\nX: 1\r\n\r\n", "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nhello", true),
 	to10("to HTTP/1.0, many", chunkedHead+strings.Repeat("5;x\r\nhello\r\n", 9000)+"0\r\n\r\n", "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n"+strings.Repeat("hello", 9000), true),

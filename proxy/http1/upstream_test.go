@@ -291,3 +291,30 @@ func TestAHalfClosedDownstreamIsGivenUp(t *testing.T) {
 	}
 	c.closed()
 }
+
+// The handler's retries stop where it says so, and each attempt is told to it.
+func TestRetriesAreTheHandlersToGrant(t *testing.T) {
+	address := rawUpstream(t, func(int, *net.TCPConn) {}) // closes at once
+	r := newRig(t, address, nil)
+	r.handler.retries = 2
+	c := r.dial()
+	c.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello")
+	if status := c.status("POST"); status != 503 {
+		t.Errorf("status %d", status)
+	}
+	if rec := r.record(); rec.Attempts != 3 || rec.Flags != vocab.FlagUpstreamTermination || len(r.handler.failures) != 3 {
+		t.Errorf("record = %+v, failures %+v", rec, r.handler.failures)
+	}
+	c.send(get())
+	c.status("GET") // its connection goes on
+}
+
+func TestDrainEndsSilentConnections(t *testing.T) {
+	address, _ := answering(t, alwaysOK)
+	r := newRig(t, address, nil)
+	c := r.dial()
+	c.send(get())
+	c.want(okAnswer)
+	r.server.Drain()
+	c.closed()
+}
