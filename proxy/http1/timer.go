@@ -63,11 +63,13 @@ func (t *timer) fire(c *conn, p phase) {
 	if !t.ended.CompareAndSwap(nothing, p) {
 		return
 	}
+	// The downstream first: who wakes from the upstream has an answer to write,
+	// and its own deadline for that must be the later one.
+	if p != left {
+		_ = c.c.SetDeadline(past)
+	}
 	// Whoever takes up has it: it cannot come back to the pool with a deadline.
 	if up := t.up.Swap(nil); up != nil {
 		_ = up.SetDeadline(past)
-	}
-	if p != left {
-		_ = c.c.SetDeadline(past)
 	}
 }
