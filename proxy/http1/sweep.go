@@ -71,7 +71,17 @@ func (s *Server) sweepConns(now int64) {
 			}
 		case p == streaming && now-t.since.Load() > int64(lookAfter):
 			s.look(c, now)
+			t.lookUp()
 		}
+	}
+}
+
+// lookUp wakes a request whose upstream ended its direction just before it was
+// asked: netio's Ask can miss that, and nothing else would come.
+func (t *timer) lookUp() {
+	up := t.up.Load()
+	if up != nil && up.Peer() == netio.HalfClosed && t.up.CompareAndSwap(up, nil) {
+		_ = up.SetReadDeadline(past)
 	}
 }
 
@@ -81,14 +91,12 @@ func (s *Server) look(c *conn, now int64) {
 	t := &c.timer
 	switch c.c.Peer() {
 	case netio.Open:
-		t.half = 0
+		t.half.Store(0)
 	case netio.Gone:
 		t.fire(c, left)
 	case netio.HalfClosed:
-		if t.half == 0 {
-			t.half = now
-		}
-		if now-t.half > int64(s.o.HalfClose) {
+		t.half.CompareAndSwap(0, now)
+		if now-t.half.Load() > int64(s.o.HalfClose) {
 			t.fire(c, left)
 		}
 	}
