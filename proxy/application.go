@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/netip"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -49,12 +51,45 @@ func (p *Proxy) probe(ctx context.Context) error {
 }
 
 func (p *Proxy) dialApplication(ctx context.Context) error {
+	if known, err := connects(p.config.AppAddress); known {
+		return err
+	}
 	dialer := net.Dialer{Timeout: probeEvery}
 	c, err := dialer.DialContext(ctx, "tcp", p.config.AppAddress)
 	if err == nil {
 		_ = c.Close() // it answered, which is all that was asked
 	}
 	return err
+}
+
+// connects tries an address at the least cost, for that happens every second of
+// a sidecar's life. Known is false if it takes more than that to find out: a host
+// name, or an answer that does not come at once.
+func connects(address string) (known bool, err error) {
+	to, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return false, nil
+	}
+	family, sockaddr := syscall.AF_INET6, syscall.Sockaddr(&syscall.SockaddrInet6{Port: int(to.Port()), Addr: to.Addr().As16()})
+	if to.Addr().Unmap().Is4() {
+		family, sockaddr = syscall.AF_INET, &syscall.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().Unmap().As4()}
+	}
+	fd, err := syscall.Socket(family, syscall.SOCK_STREAM|syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return false, nil //nolint:nilerr // the long way will say
+	}
+	defer func() { _ = syscall.Close(fd) }() // it answered, which is all that was asked
+	// On loopback the kernel answers within the first call; the second says what.
+	if err = syscall.Connect(fd, sockaddr); err == syscall.EINPROGRESS {
+		err = syscall.Connect(fd, sockaddr)
+	}
+	switch err {
+	case nil:
+		return true, nil
+	case syscall.ECONNREFUSED:
+		return true, &net.OpError{Op: "dial", Net: "tcp", Err: err}
+	}
+	return false, nil
 }
 
 func (p *Proxy) setAppHealth(reachable bool, detail string) {

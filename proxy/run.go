@@ -125,3 +125,6 @@ func (p *Proxy) runAccessLog(ctx context.Context) <-chan error {
 	go func() { ended <- p.accessLog.Run(ctx) }()
 	return ended
 }
+
+// Observed counts the requests that the sidecar has served so far.
+func (p *Proxy) Observed() uint64 { return p.store.Observed() }

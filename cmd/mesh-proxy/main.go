@@ -12,7 +12,6 @@ import (
 	"strconv"
 	"sync"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -110,10 +109,9 @@ func run(ctx context.Context, c proxy.Config, logLevel, addressFile string) erro
 			return err
 		}
 	}
-	forget := time.AfterFunc(startup, process.ForgetStartup)
-	defer forget.Stop()
 	ctx, stop := onSignals(ctx, p.Abort)
 	defer stop()
+	go process.StayLean(ctx, p.Observed)
 	return p.Run(ctx)
 }
 
@@ -136,9 +134,6 @@ func onSignals(ctx context.Context, abort func()) (context.Context, func()) {
 	}()
 	return ctx, sync.OnceFunc(func() { signal.Stop(signals); close(stopped); cancel() })
 }
-
-// startup is when everything that only the start needs has run.
-const startup = 3 * time.Second
 
 // writeAddresses tells whoever started the sidecar on port 0 where it listens.
 func writeAddresses(file string, p *proxy.Proxy) error {

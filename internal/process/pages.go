@@ -2,17 +2,55 @@ package process
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"strings"
 	"syscall"
+	"time"
 )
 
-// ForgetStartup gives back the pages of the program's own file: code and tables
-// that only the start needed would stay resident for good. What is still in use
-// comes back from the page cache at the first touch. It is a hint; where the
-// system has no /proc, nothing happens.
-func ForgetStartup() {
+const (
+	leanEvery = 2 * time.Second
+	// A round costs some milliseconds. There is one for every leanTicks, and some
+	// ahead: a program that works now and then is left alone.
+	leanTicks = 15
+	leanAhead = 3
+)
+
+// StayLean gives memory back whenever the program falls silent, until ctx ends:
+// first after its start, then when work, which counts what it has done, stands
+// still.
+func StayLean(ctx context.Context, work func() uint64) {
+	tick := time.NewTicker(leanEvery)
+	defer tick.Stop()
+	last, lean := work(), false
+	for credit := leanAhead * leanTicks; ; credit = min(credit+1, leanAhead*leanTicks) {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		now := work()
+		if now != last {
+			last, lean = now, false
+			continue
+		}
+		if !lean && credit >= leanTicks {
+			debug.FreeOSMemory()
+			forgetText()
+			lean = true
+			credit -= leanTicks
+		}
+	}
+}
+
+// forgetText gives back the pages of the program's own file: code and tables that
+// only the start or a burst needed would stay resident for good. What is still
+// in use comes back from the page cache at the first touch. It is a hint; where
+// the system has no /proc, nothing happens.
+func forgetText() {
 	exe, err := os.Readlink("/proc/self/exe")
 	if err != nil {
 		return

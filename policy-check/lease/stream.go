@@ -103,8 +103,10 @@ func (c *Client) send(ctx context.Context, s grpc.BidiStreamingClient[policyv1.P
 	flush := time.NewTimer(c.opts.FlushInterval)
 	flush.Stop()
 	defer flush.Stop()
-	watch := time.NewTicker(answerTimeout / 4)
+	watch := time.NewTimer(answerTimeout) // runs while something is unanswered
+	watch.Stop()
 	defer watch.Stop()
+	watching := false
 	// Pockets that asked while there was no stream.
 	signal(c.urgent)
 	for {
@@ -115,8 +117,12 @@ func (c *Client) send(ctx context.Context, s grpc.BidiStreamingClient[policyv1.P
 			flush.Reset(c.opts.FlushInterval)
 			continue
 		case <-watch.C:
-			if u.oldest(c.now()) > answerTimeout {
+			age := u.oldest(c.now())
+			if age > answerTimeout {
 				return errSilent
+			}
+			if watching = age > 0; watching {
+				watch.Reset(answerTimeout / 4)
 			}
 			continue
 		case <-c.urgent:
@@ -128,6 +134,10 @@ func (c *Client) send(ctx context.Context, s grpc.BidiStreamingClient[policyv1.P
 				return fmt.Errorf("send pull: %w", err)
 			}
 			ps = ps[n:]
+			if !watching {
+				watching = true
+				watch.Reset(answerTimeout)
+			}
 		}
 	}
 }

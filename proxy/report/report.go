@@ -112,6 +112,12 @@ func (s *Store) Dropped() map[string]uint64 { return s.ring.losses() }
 // Overflowed counts requests whose series was merged because of maxSeries.
 func (s *Store) Overflowed() uint64 { return s.overflowed.Load() }
 
+// Observed counts the requests so far.
+func (s *Store) Observed() (n uint64) {
+	s.each(func(one *series) { n += one.count() })
+	return n
+}
+
 // Snapshot is every series as it stands now; edges are named by index.
 func (s *Store) Snapshot() ([]*telemetryv1.Edge, []*telemetryv1.Aggregate) {
 	b := newBuilder()

@@ -42,6 +42,7 @@ type ring struct {
 	}
 
 	urgent chan struct{} // capacity 1: the sender should not wait for its time
+	begun  chan struct{} // capacity 1: the first record after a flush is there
 
 	mu      sync.Mutex // guards the fields below
 	full    []*block   // oldest first
@@ -51,7 +52,9 @@ type ring struct {
 	dropped map[string]uint64
 }
 
-func (r *ring) init() { r.dropped, r.urgent = make(map[string]uint64), make(chan struct{}, 1) }
+func (r *ring) init() {
+	r.dropped, r.urgent, r.begun = make(map[string]uint64), make(chan struct{}, 1), make(chan struct{}, 1)
+}
 
 // push copies the record in.
 func (r *ring) push(shard uint8, e *edge, rec *record.Record) {
@@ -96,11 +99,10 @@ func (r *ring) next(full *block) *block {
 	defer r.mu.Unlock()
 	if full != nil {
 		if r.full = append(r.full, full); len(r.full) >= urgentBlocks {
-			select {
-			case r.urgent <- struct{}{}:
-			default: // it knows
-			}
+			signal(r.urgent)
 		}
+	} else {
+		signal(r.begun)
 	}
 	if n := len(r.free); n > 0 {
 		b := r.free[n-1]
@@ -116,6 +118,13 @@ func (r *ring) next(full *block) *block {
 	r.dropped[reasonRingFull] += uint64(b.n)
 	b.n = 0
 	return b
+}
+
+func signal(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default: // it knows
+	}
 }
 
 // take takes the oldest whole block off the ring, nil if there is none, and

@@ -151,8 +151,9 @@ func (s *Sender) stream(ctx context.Context, grace time.Duration) error {
 	defer func() { cancel(); <-failed }() // the receiver has ended when stream returns
 
 	s.unsent = 0 // everything that was not acknowledged goes again
-	tick := time.NewTicker(flushEvery)
-	defer tick.Stop()
+	flush := time.NewTimer(flushEvery)
+	defer flush.Stop()
+	silent := false // nothing was told with the last flush
 	done := ctx.Done()
 	stopping := false
 	for {
@@ -163,8 +164,18 @@ func (s *Sender) stream(ctx context.Context, grace time.Duration) error {
 			return nil
 		}
 		select {
-		case <-tick.C:
-			s.cut(true)
+		case <-flush.C:
+			// Without a request there is nothing to wake up for but the heartbeat.
+			if silent = !s.cut(true); silent {
+				flush.Reset(heartbeat)
+			} else {
+				flush.Reset(flushEvery)
+			}
+		case <-s.o.Store.ring.begun:
+			if silent {
+				silent = false
+				flush.Reset(flushEvery)
+			}
 		case <-s.o.Store.ring.urgent:
 			s.cutRecords()
 		case ack := <-acks:
@@ -236,13 +247,13 @@ func receive(ctx context.Context, stream grpc.BidiStreamingClient[telemetryv1.Ba
 
 // cut turns what was observed into batches as long as there is room for them.
 // Without room the records stay in the ring, which forgets the oldest, and the
-// cumulative series wait.
-func (s *Sender) cut(connected bool) {
-	every := heartbeat
+// cumulative series wait. It reports whether there was anything but a heartbeat.
+func (s *Sender) cut(connected bool) (told bool) {
+	every := heartbeat - flushEvery/2 // or a timer's jitter would make it a longer one
 	if !connected {
 		every = awayEvery
 		if time.Since(s.lastHeartbeat) < every {
-			return
+			return false
 		}
 	}
 	if s.room() {
@@ -256,9 +267,11 @@ func (s *Sender) cut(connected bool) {
 		b, more := s.o.Store.batch(s.encoder, now)
 		if b == nil {
 			if now.Sub(s.lastHeartbeat) < every {
-				return
+				return told
 			}
 			b = &telemetryv1.Batch{TimeUnixNano: now.UnixNano()}
+		} else {
+			told = true
 		}
 		s.lastHeartbeat = now
 		b.Saturation = s.o.Gauges.Saturation()
@@ -268,9 +281,10 @@ func (s *Sender) cut(connected bool) {
 		}
 		s.enqueue(b)
 		if !more {
-			return
+			return told
 		}
 	}
+	return told
 }
 
 // cutRecords takes whole blocks off the ring, while what they hold is still in

@@ -141,6 +141,12 @@ func (s *series) proto(edge uint32, take bool) *telemetryv1.Aggregate {
 	return a
 }
 
+func (s *series) count() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.requests
+}
+
 func (s *series) changed() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
