@@ -3,6 +3,7 @@ package engine
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"log/slog"
@@ -24,8 +25,11 @@ const patience = 20 * time.Second
 // decider is a handler that forwards everything to one address, or gives one
 // reply, and keeps what it saw.
 type decider struct {
-	target string
-	reply  *exchange.Reply
+	target   string
+	protocol exchange.Protocol
+	timeouts exchange.Timeouts
+	tls      *tls.Config
+	reply    *exchange.Reply
 
 	mu       sync.Mutex // guards the fields below
 	began    int
@@ -37,7 +41,7 @@ func (d *decider) Begin(_ context.Context, x *exchange.Exchange) (exchange.Targe
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.began++
-	return exchange.Target{Address: d.target}, d.reply
+	return exchange.Target{Address: d.target, Protocol: d.protocol, Timeouts: d.timeouts, TLS: d.tls}, d.reply
 }
 
 func (d *decider) Respond(x *exchange.Exchange) {

@@ -39,7 +39,7 @@ type conn struct {
 
 	load     atomic.Int32   // streams
 	writers  sync.WaitGroup // of the output
-	deciders sync.WaitGroup // goroutines in which Begin waits
+	deciders sync.WaitGroup // goroutines in which Begin waits, and bridges
 
 	mu         sync.Mutex // guards the fields below
 	room       sync.Cond
