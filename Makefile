@@ -67,6 +67,15 @@ bench-proxy: build ## CPU a request against nginx, haproxy and nghttpx; ROUNDS= 
 	scripts/install-test-tools.sh bench
 	go run ./internal/benchproxy -rounds $(ROUNDS) -duration $(DURATION)
 
+.PHONY: bench-proxy-more
+bench-proxy-more: build ## large bodies, a low rate and an idle sidecar, beside nginx
+	scripts/install-test-tools.sh bench
+	for what in body pace idle; do go run ./internal/benchproxy -rounds $(ROUNDS) -duration $(DURATION) $$what || exit 1; done
+
+.PHONY: bench-upgrade
+bench-upgrade: build ## upgrades of mesh-proxy under 5,000 requests a second; DURATION= of the load
+	go run ./internal/benchproxy -duration $(DURATION) upgrade
+
 .PHONY: tools
 tools: ## installs what the tests need from Debian, if it is missing
 	scripts/install-test-tools.sh

@@ -37,6 +37,9 @@ type Config struct {
 	// connections to others too, stays in its own.
 	OutboundNetns string
 	AdminAddress  string
+	// HandOver is the path of a Unix socket. A process that listens there hands
+	// its listeners over; then this one waits there for the next. Empty for none.
+	HandOver string
 	// OutboundTCP are ports on loopback for programs whose connections cannot be
 	// captured, each PORT=SERVICE:PORT; port 0 is any.
 	OutboundTCP []string
@@ -44,7 +47,8 @@ type Config struct {
 	HubAddress string
 	// StateDir keeps the last known configuration; empty keeps none.
 	StateDir string
-	// DrainTime is how long requests in flight may take after SIGTERM.
+	// DrainTime is how long the sidecar may take to end: requests in flight,
+	// tunnels, and until the application is gone.
 	DrainTime time.Duration
 	// TrafficPolicyFile holds DestinationRules for the services that the
 	// workload calls; empty means the mesh's default for all.

@@ -22,6 +22,7 @@ const patience = 20 * time.Second
 func startSidecar(t testing.TB, c Config) *Proxy {
 	t.Helper()
 	c.InboundAddress, c.OutboundAddress, c.AdminAddress, c.HubAddress = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:1"
+	c.DrainTime = 100 * time.Millisecond // its application outlives it
 	p, err := New(c, slog.New(slog.DiscardHandler), new(slog.LevelVar))
 	if err != nil {
 		t.Fatal(err)

@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/telemesh/telemesh/internal/netns"
 	"github.com/telemesh/telemesh/proxy/engine"
 )
 
@@ -81,21 +80,13 @@ func (p *Proxy) listenOutboundTCP() error {
 		return err
 	}
 	for _, o := range all {
-		l, err := p.listenOutbound("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(o.port)))
+		l, err := p.open("outbound-tcp "+o.host, net.JoinHostPort("127.0.0.1", strconv.Itoa(o.port)), p.config.OutboundNetns)
 		if err != nil {
 			return fmt.Errorf("listen for %s: %w", o.host, err)
 		}
 		p.opaque = append(p.opaque, engine.Opaque{Listener: l, Host: o.host})
 	}
 	return nil
-}
-
-// listenOutbound listens in the namespace of the workload's program.
-func (p *Proxy) listenOutbound(network, address string) (net.Listener, error) {
-	if p.config.OutboundNetns != "" {
-		return netns.Listen(p.config.OutboundNetns, network, address)
-	}
-	return net.Listen(network, address)
 }
 
 // OutboundTCP lists the ports of --outbound-tcp as they are bound, each with the

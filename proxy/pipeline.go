@@ -80,7 +80,10 @@ func (p *pipeline) Retry(x *exchange.Exchange, failed exchange.Outcome) (exchang
 	a.Endpoint = next
 	a.Number++
 	x.Destination = next.Peer
-	return target(x, next), true
+	t := target(x, next)
+	// What failed this very moment is likely to fail again at once.
+	t.Backoff = next.Cluster().Backoff(a.Number)
+	return t, true
 }
 
 // target sends a request to an endpoint, as its service's settings say.

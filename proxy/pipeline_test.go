@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	discoveryv1 "github.com/telemesh/telemesh/api/discovery/v1"
 	"github.com/telemesh/telemesh/internal/vocab"
@@ -129,5 +130,28 @@ func TestPipelineLearnsVerdictsFromMeshPeersOnly(t *testing.T) {
 		if x.Record.Verdict != want || x.Response.Get(vocab.HeaderVerdict) != "" {
 			t.Errorf("peer %q: verdict %q, want %q and no header left", peer, x.Record.Verdict, want)
 		}
+	}
+}
+
+func TestPipelineWaitsBeforeAnotherAttempt(t *testing.T) {
+	p := newPipeline(check.Decision{}, &discoveryv1.Service{
+		Name: "b", Namespace: "default", Host: "b.default.svc.cluster.local",
+		Endpoints: []*discoveryv1.Endpoint{{Instance: "b-1", Address: "127.0.0.1:1", Healthy: true}},
+	})
+	waited := false
+	for range 100 { // the wait is random, and may be nothing
+		x := newExchange(exchange.Outbound, "b")
+		first, _ := p.Begin(t.Context(), x)
+		refused := exchange.Outcome{Failure: exchange.ConnectFailure, Unsent: true}
+		second, ok := p.Retry(x, refused)
+		if first.Backoff != 0 || !ok || second.Backoff < 0 || second.Backoff > 25*time.Millisecond {
+			t.Fatalf("first attempt after %s, second %v after %s; want 0, true and up to 25 ms", first.Backoff, ok, second.Backoff)
+		}
+		waited = waited || second.Backoff > 0
+		first.Endpoint.Done(refused)
+		second.Endpoint.Done(exchange.Outcome{Status: 200})
+	}
+	if !waited {
+		t.Error("no attempt waited")
 	}
 }

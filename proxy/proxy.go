@@ -10,26 +10,24 @@
 //	report     counters, thin records and the telemetry stream
 //	lease      credits for rate limits (policy-check)
 //	admin      health, metrics, configuration
+//	handover   listening sockets from the process before and to the one after
+//
+// How it comes to its end is in life.go.
 package proxy
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strconv"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
@@ -47,6 +45,7 @@ import (
 	"github.com/telemesh/telemesh/proxy/discovery"
 	"github.com/telemesh/telemesh/proxy/engine"
 	"github.com/telemesh/telemesh/proxy/exchange"
+	"github.com/telemesh/telemesh/proxy/handover"
 	"github.com/telemesh/telemesh/proxy/identity"
 	"github.com/telemesh/telemesh/proxy/report"
 	"github.com/telemesh/telemesh/proxy/route"
@@ -60,9 +59,6 @@ const (
 	// meshIdle is below the inbound listener's idle time.
 	meshIdle       = 30 * time.Second
 	connectTimeout = time.Second
-	// probeEvery is how often the application's port is tried.
-	probeEvery = time.Second
-	flushGrace = 2 * time.Second
 )
 
 // Proxy is one sidecar. Create it with New, then call Run once.
@@ -72,9 +68,13 @@ type Proxy struct {
 	log       *slog.Logger
 	level     *slog.LevelVar
 	self      identity.Peer
-	listeners [3]net.Listener // inbound, outbound, admin
-	opaque    []engine.Opaque // of --outbound-tcp
+	listeners [3]net.Listener     // inbound, outbound, admin
+	opaque    []engine.Opaque     // of --outbound-tcp
+	opened    []handover.Listener // all, for the next process
+	taken     *handover.Taken     // from the process that this one replaces; nil without
+	control   *handover.Control   // where the next one asks; nil without, and until taken is done with
 	hub       *grpc.ClientConn
+	life      life
 
 	accessLog *accesslog.Log   // nil without
 	tls       *tlsfiles.Source // nil without a certificate
@@ -87,9 +87,10 @@ type Proxy struct {
 	inbound   *engine.Engine
 	outbound  *engine.Engine
 	registry  *prometheus.Registry
+	admin     *admin.Server
 
 	protocolErrors *prometheus.CounterVec
-	appReachable   atomic.Bool
+	app            appState
 	policyVersions atomic.Pointer[map[string]string]
 }
 
@@ -100,7 +101,10 @@ func New(c Config, log *slog.Logger, level *slog.LevelVar) (*Proxy, error) {
 	if err := c.validate(); err != nil {
 		return nil, err
 	}
-	p := &Proxy{config: c, epoch: uint64(time.Now().UnixNano()), level: level}
+	p := &Proxy{config: c, epoch: uint64(time.Now().UnixNano()), level: level, life: newLife()}
+	if err := p.takeOver(); err != nil {
+		return nil, err
+	}
 	if err := p.listen(); err != nil {
 		return nil, err
 	}
@@ -119,11 +123,7 @@ func New(c Config, log *slog.Logger, level *slog.LevelVar) (*Proxy, error) {
 
 func (p *Proxy) listen() error {
 	for i, address := range []string{p.config.InboundAddress, p.config.OutboundAddress, p.config.AdminAddress} {
-		listen := net.Listen
-		if i == 1 {
-			listen = p.listenOutbound
-		}
-		l, err := listen("tcp", address)
+		l, err := p.open(roles[i], address, p.netns(roles[i]))
 		if err != nil {
 			p.close()
 			return fmt.Errorf("listen: %w", err)
@@ -145,6 +145,12 @@ func (p *Proxy) close() {
 	}
 	for _, o := range p.opaque {
 		_ = o.Listener.Close()
+	}
+	if p.taken != nil {
+		p.taken.Close()
+	}
+	if p.control != nil {
+		p.control.Close()
 	}
 	if p.hub != nil {
 		_ = p.hub.Close()
@@ -186,7 +192,7 @@ func (p *Proxy) build() error {
 		stateFile = filepath.Join(c.StateDir, c.Instance+".json")
 	}
 	p.discovery = discovery.NewClient(discovery.Options{
-		Node: p.node(), Conn: p.hub, Applier: p, StateFile: stateFile, Logger: p.log,
+		Node: p.node(), Conn: p.hub, Applier: p, StateFile: stateFile, State: p.inherited(), Logger: p.log,
 	})
 	p.sender, err = report.NewSender(report.SenderOptions{
 		Store: p.store, Gauges: p, Sender: c.Instance, Epoch: p.epoch, Node: p.self.Proto(), Conn: p.hub, Logger: p.log,
@@ -194,6 +200,7 @@ func (p *Proxy) build() error {
 	if err != nil {
 		return err
 	}
+	p.admin = admin.NewServer(p, p.registry, p.level)
 	return p.engines()
 }
 
@@ -262,137 +269,11 @@ func (p *Proxy) AdminAddress() string { return p.listeners[2].Addr().String() }
 // Instance is the sidecar's name in the mesh.
 func (p *Proxy) Instance() string { return p.config.Instance }
 
-// Run serves until ctx ends. Then the inbound listener refuses new
-// connections, requests in flight finish, and the last telemetry is flushed
-// before it returns.
-func (p *Proxy) Run(ctx context.Context) error {
-	// Telemetry outlives the engines: their last requests must be told.
-	telemetry, stopTelemetry := context.WithCancel(context.WithoutCancel(ctx))
-	defer stopTelemetry()
-	sent := make(chan error, 1)
-	go func() { sent <- p.sender.Run(telemetry, flushGrace) }()
-
-	serving, ctx := errgroup.WithContext(ctx)
-	serving.Go(func() error { return p.inbound.Run(ctx, p.config.DrainTime) })
-	serving.Go(func() error { return p.outbound.Run(ctx, p.config.DrainTime) })
-	serving.Go(func() error { return p.serveAdmin(ctx) })
-	serving.Go(func() error { return p.discovery.Run(ctx) })
-	serving.Go(func() error { return p.leases.Run(ctx, p.hub) })
-	serving.Go(func() error { return p.probe(ctx) })
-	if p.tls != nil {
-		serving.Go(func() error { return p.tls.Run(ctx) })
-	}
-	logged := p.runAccessLog(telemetry)
-	p.log.Info("sidecar started", "inbound", p.InboundAddress(), "outbound", p.OutboundAddress(),
-		"admin", p.AdminAddress(), "application", p.config.AppAddress, "hub", p.config.HubAddress)
-
-	err := serving.Wait()
-	stopTelemetry()
-	if sendErr := <-sent; sendErr != nil {
-		p.log.Warn("last telemetry was not acknowledged", "error", sendErr)
-	}
-	if logErr := <-logged; logErr != nil {
-		p.log.Warn("access log", "error", logErr)
-	}
-	_ = p.hub.Close() // every stream has ended
-	p.log.Info("sidecar stopped")
-	return err
-}
-
-// openAccessLog opens the log that the operator asked for; nil if none.
-func openAccessLog(path, format string, log *slog.Logger) (*accesslog.Log, error) {
-	o := accesslog.Options{Path: path, Format: format, Logger: log}
-	switch {
-	case path == "":
-		return nil, nil
-	case path == "-":
-		o.Path = accesslog.Stdout
-	}
-	if format == "json" {
-		o.Format, o.JSON = "", accesslog.IstioJSON()
-	}
-	l, err := accesslog.New(o)
-	if err != nil {
-		return nil, fmt.Errorf("--access-log: %w", err)
-	}
-	return l, nil
-}
-
-// runAccessLog writes the access log until ctx ends. It opens its file anew on
-// SIGHUP, as log rotation expects.
-func (p *Proxy) runAccessLog(ctx context.Context) <-chan error {
-	ended := make(chan error, 1)
-	if p.accessLog == nil {
-		ended <- nil
-		return ended
-	}
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
-	go func() {
-		defer signal.Stop(hangup)
-		for {
-			select {
-			case <-hangup:
-				p.accessLog.Reopen()
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
-	go func() { ended <- p.accessLog.Run(ctx) }()
-	return ended
-}
-
-func (p *Proxy) serveAdmin(ctx context.Context) error {
-	s := &http.Server{Handler: admin.Handler(p, p.registry, p.level), ReadHeaderTimeout: 10 * time.Second}
-	stop := context.AfterFunc(ctx, func() { _ = s.Close() })
-	defer stop()
-	if err := s.Serve(p.listeners[2]); ctx.Err() == nil {
-		return fmt.Errorf("serve admin: %w", err)
-	}
-	return nil
-}
-
-// probe tries the application's port, so that a dead application shows without
-// traffic and a new one is found again.
-func (p *Proxy) probe(ctx context.Context) error {
-	if p.config.AppAddress == "" {
-		p.setAppHealth(true, "")
-		return nil
-	}
-	tick := time.NewTicker(probeEvery)
-	defer tick.Stop()
-	dialer := net.Dialer{Timeout: probeEvery}
-	for fast := 0; ; fast++ {
-		c, err := dialer.DialContext(ctx, "tcp", p.config.AppAddress)
-		switch {
-		case err == nil:
-			_ = c.Close() // it answered, which is all that was asked
-			p.setAppHealth(true, "")
-		case ctx.Err() == nil:
-			p.setAppHealth(false, err.Error())
-		}
-		wait := tick.C
-		if fast < 50 && !p.appReachable.Load() { // a starting application is found at once
-			wait = time.After(50 * time.Millisecond)
-		}
-		select {
-		case <-wait:
-		case <-ctx.Done():
-			return nil
-		}
-	}
-}
-
-func (p *Proxy) setAppHealth(reachable bool, detail string) {
-	if p.appReachable.Swap(reachable) != reachable {
-		p.log.Info("application reachability changed", "reachable", reachable, "detail", detail)
-		p.discovery.SetHealth(reachable, detail)
-	}
-}
-
 // ApplyServices implements discovery.Applier.
-func (p *Proxy) ApplyServices(s []*discoveryv1.Service) { p.routes.Set(s) }
+func (p *Proxy) ApplyServices(s []*discoveryv1.Service) {
+	p.routes.Set(s)
+	p.noticeWithdrawal(s)
+}
 
 // ApplySidecars implements discovery.Applier.
 func (p *Proxy) ApplySidecars(n int) { p.leases.SetSidecars(n) }
@@ -416,15 +297,11 @@ func (p *Proxy) ApplyPolicies(canonical [][]byte) error {
 	return nil
 }
 
-// Ready implements admin.Source: a sidecar is ready as soon as it listens; a
-// missing hub does not make it less so.
-func (p *Proxy) Ready() error { return nil }
-
 // ConfigDump implements admin.Source.
 func (p *Proxy) ConfigDump() any {
 	return map[string]any{
 		"config": p.config, "epoch": strconv.FormatUint(p.epoch, 10), "version": version.String(),
-		"hubConnected": p.discovery.Connected(), "applicationReachable": p.appReachable.Load(), "policies": *p.policyVersions.Load(),
+		"hubConnected": p.discovery.Connected(), "applicationReachable": p.app.reachable.Load(), "life": p.Life(), "policies": *p.policyVersions.Load(),
 		"addresses":   map[string]string{"inbound": p.InboundAddress(), "outbound": p.OutboundAddress(), "admin": p.AdminAddress()},
 		"outboundTCP": p.OutboundTCP(),
 	}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 
@@ -21,9 +22,7 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
-	if err := command().ExecuteContext(ctx); err != nil {
+	if err := command().ExecuteContext(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, "mesh-proxy:", err)
 		os.Exit(1)
 	}
@@ -38,7 +37,14 @@ func command() *cobra.Command {
 		Short: "The sidecar of one workload: carries its requests, decides locally, reports to the hub",
 		Example: `  mesh-proxy --service reviews --version v2 --app-port 9080
   mesh-proxy --service batch --outbound-address 127.0.0.1:15001     # a workload that only calls
-  HTTP_PROXY=http://127.0.0.1:15001 curl http://reviews:9080/reviews/0`,
+  HTTP_PROXY=http://127.0.0.1:15001 curl http://reviews:9080/reviews/0
+  mesh-proxy --service reviews --app-port 9080 --hand-over /run/reviews.sock  # again, to upgrade`,
+		Long: `The sidecar of one workload: carries its requests, decides locally, reports to the hub.
+
+SIGTERM or SIGINT drains: callers are sent elsewhere, the inbound listener closes,
+requests in flight finish, and the outbound listener serves until the application is
+gone; all of it within --drain-time. A second signal cuts what is left. SIGHUP opens
+the access log's file anew.`,
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -75,7 +81,8 @@ func command() *cobra.Command {
 	f.StringVar(&c.AdminAddress, "admin-address", "", "listener for metrics and health (default 127.0.0.1:15000)")
 	f.StringVar(&c.HubAddress, "hub", "", "gRPC address of the hub (default 127.0.0.1:15010)")
 	f.StringVar(&c.StateDir, "state-dir", "", "keeps the last known configuration for a start without hub")
-	f.DurationVar(&c.DrainTime, "drain-time", 0, "time for requests in flight after SIGTERM (default 5s)")
+	f.DurationVar(&c.DrainTime, "drain-time", 0, "after SIGTERM, time for requests in flight and for the application to end (default 5s)")
+	f.StringVar(&c.HandOver, "hand-over", "", "path of a Unix socket for upgrades: a sidecar started with the same path takes the listeners over from the one that runs, which finishes what it has and exits")
 	f.StringVar(&c.TrafficPolicyFile, "traffic-policy", "", "YAML file of DestinationRules for the services that the workload calls")
 	f.IntVar(&c.MaxHeaderBytes, "max-header-bytes", 0, "largest request head (default 65536)")
 	f.StringVar(&c.AccessLog, "access-log", "", "file that takes a line for every request, - for the standard output (default none: the hub has every request)")
@@ -106,7 +113,29 @@ func run(ctx context.Context, c proxy.Config, logLevel, addressFile string) erro
 	}
 	forget := time.AfterFunc(startup, process.ForgetStartup)
 	defer forget.Stop()
+	ctx, stop := onSignals(ctx, p.Abort)
+	defer stop()
 	return p.Run(ctx)
+}
+
+// onSignals ends the context with the first signal and calls abort with the
+// second. A third ends the process as if nobody listened.
+func onSignals(ctx context.Context, abort func()) (context.Context, func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	stopped := make(chan struct{})
+	go func() {
+		for _, act := range []func(){cancel, func() { signal.Stop(signals); abort() }} {
+			select {
+			case <-signals:
+				act()
+			case <-stopped:
+				return
+			}
+		}
+	}()
+	return ctx, sync.OnceFunc(func() { signal.Stop(signals); close(stopped); cancel() })
 }
 
 // startup is when everything that only the start needs has run.

@@ -67,9 +67,7 @@ func TestVocabularyStopsAtItsAdapter(t *testing.T) {
 	}{
 		{"only boards speak Grafana's client", "github.com/grafana-tools/sdk", []string{module + "dashboards"}, nil},
 		{"only the hub speaks Prometheus' server", "github.com/prometheus/prometheus", []string{module + "telemetry-hub"}, nil},
-		{"only the engine and the side ports speak net/http", "net/http",
-			[]string{module + "proxy/engine", module + "proxy/admin"},
-			[]string{module + "proxy/"}},
+		{"only the side ports speak net/http", "net/http", []string{module + "proxy/admin"}, []string{module + "proxy/"}},
 		{"policy is decided without net/http", "net/http", nil, []string{module + "policy-check"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -1,6 +1,9 @@
 // Command benchproxy measures what a request costs in CPU in each of several
 // proxies, all in one run and in turn: mesh-proxy with all its telemetry on
-// against nginx, haproxy and nghttpx. `make bench-proxy` runs it.
+// against nginx, haproxy and nghttpx. `make bench-proxy` runs it. With the
+// argument upgrade it replaces mesh-proxy under load instead and tells what
+// callers saw of it: `make bench-upgrade`; with body, idle or pace it measures large
+// bodies, a sidecar with nothing to do, and a low rate: `make bench-proxy-more`.
 //
 // The proxy under test has core 0 for itself; load, backend and hub share the
 // others. What is compared is CPU time of the proxy's processes per request that
@@ -37,16 +40,25 @@ func main() {
 	flag.StringVar(&o.targets, "targets", "", "comma-separated names; empty for all")
 	flag.StringVar(&backend, "backend", "", "internal: serve as the backend http1 or grpc")
 	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
 	var err error
-	switch backend { // a backend ends by its signal
-	case "http1":
-		err = serveHTTP1()
-	case "grpc":
-		err = serveGRPC()
-	default:
-		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-		defer stop()
+	switch what := backend + flag.Arg(0); what {
+	case "http1", "grpc": // a backend ends by its signal
+		stop()
+		err = map[string]func() error{"http1": serveHTTP1, "grpc": serveGRPC}[what]()
+	case "upgrade":
+		err = upgrade(ctx, o)
+	case "body":
+		err = bodies(ctx, o)
+	case "idle":
+		err = idle(ctx, o)
+	case "pace":
+		err = pace(ctx, o)
+	case "":
 		err = run(ctx, o)
+	default:
+		err = fmt.Errorf("%q: want upgrade, body, idle, pace or nothing", what)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "benchproxy:", err)

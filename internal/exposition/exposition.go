@@ -75,6 +75,7 @@ type Collector struct {
 	duration      *prometheus.Desc
 	requestBytes  *prometheus.Desc
 	responseBytes *prometheus.Desc
+	tcp           tcpMetrics
 }
 
 // NewCollector returns a collector over snapshot, whose rows it may keep until
@@ -89,6 +90,7 @@ func NewCollector(snapshot func() ([]*telemetryv1.Edge, []*telemetryv1.Aggregate
 		duration:      desc(vocab.MetricRequestDuration, helpDuration),
 		requestBytes:  desc(vocab.MetricRequestBytes, helpRequestBytes),
 		responseBytes: desc(vocab.MetricResponseBytes, helpResponseBytes),
+		tcp:           newTCPMetrics(),
 	}
 }
 
@@ -97,12 +99,17 @@ func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{c.requests, c.duration, c.requestBytes, c.responseBytes} {
 		ch <- d
 	}
+	c.tcp.describe(ch)
 }
 
 // Collect implements prometheus.Collector. A row that Prometheus refuses (its
 // labels are not UTF-8) is an error of the scrape and not of the process.
 func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	for _, r := range Sum(c.snapshot()) {
+		if r.tcp {
+			c.tcp.collect(ch, r)
+			continue
+		}
 		requests, err := prometheus.NewConstMetric(c.requests, prometheus.CounterValue, float64(r.Requests), r.Labels...)
 		if err != nil {
 			ch <- prometheus.NewInvalidMetric(c.requests, err)
@@ -148,6 +155,8 @@ type Row struct {
 	ResponseBytes    []uint64
 	ResponseBytesSum uint64
 	Exemplars        map[uint32]*telemetryv1.Exemplar // the newest of each bucket
+
+	tcp bool // Labels are the values of vocab.TCPLabels
 }
 
 // Sum adds up the rows whose labels are equal: instances, verdicts and senders
@@ -159,11 +168,15 @@ func Sum(edges []*telemetryv1.Edge, rows []*telemetryv1.Aggregate) map[string]*R
 			continue
 		}
 		values := LabelValues(edges[a.GetEdge()], a)
+		tcp := a.GetProtocol() == vocab.ProtocolTCP
+		if tcp {
+			values = tcpValues(values)
+		}
 		k := key(values)
 		r := sums[k]
 		if r == nil {
 			r = &Row{
-				Labels: values, Duration: make([]uint64, len(vocab.DurationBuckets)+1), Exemplars: map[uint32]*telemetryv1.Exemplar{},
+				Labels: values, tcp: tcp, Duration: make([]uint64, len(vocab.DurationBuckets)+1), Exemplars: map[uint32]*telemetryv1.Exemplar{},
 				RequestBytes: make([]uint64, len(vocab.SizeBuckets)+1), ResponseBytes: make([]uint64, len(vocab.SizeBuckets)+1),
 			}
 			sums[k] = r

@@ -45,6 +45,11 @@ func snapshot() ([]*telemetryv1.Edge, []*telemetryv1.Aggregate) {
 	rows := []*telemetryv1.Aggregate{row(0, 200, "ok", 5), row(1, 200, "ok", 7), row(1, 200, "shadow_denied", 1), row(2, 503, "ok", 2), row(9, 200, "ok", 1)}
 	rows[3].Protocol, rows[3].GrpcStatus, rows[3].ResponseFlags = "grpc", "14", "UF"
 	rows[3].DurationBucket = []uint64{12: 2} // both beyond the last bound
+	for _, code := range []uint32{0, 200} {  // two outcomes of a connection, which have no label
+		opaque := row(0, code, "ok", 3)
+		opaque.Protocol = vocab.ProtocolTCP
+		rows = append(rows, opaque)
+	}
 	old := &telemetryv1.Exemplar{Bucket: 1, TraceId: []byte{0xaa}, DurationNanos: 3e6, TimeUnixNano: 1e18}
 	fresh := &telemetryv1.Exemplar{Bucket: 1, TraceId: []byte{0xbb}, DurationNanos: 2e6, TimeUnixNano: 1e18 + 1e9}
 	rows[0].Exemplars, rows[1].Exemplars = []*telemetryv1.Exemplar{old}, []*telemetryv1.Exemplar{fresh, {Bucket: 1 << 30}}
@@ -113,10 +118,16 @@ func TestExemplarsAreInOpenMetricsOnly(t *testing.T) {
 
 func TestSumAddsInstancesAndVerdicts(t *testing.T) {
 	sums := Sum(snapshot())
-	if len(sums) != 2 {
-		t.Fatalf("%d rows, want 2", len(sums))
+	if len(sums) != 3 {
+		t.Fatalf("%d rows, want 3", len(sums))
 	}
 	for _, r := range sums {
+		if r.tcp {
+			if len(r.Labels) != len(vocab.TCPLabels) || r.Requests != 6 {
+				t.Errorf("row of TCP = %+v, want 6 connections", r)
+			}
+			continue
+		}
 		if len(r.Labels) != len(vocab.RequestLabels) {
 			t.Errorf("%d labels, want %d", len(r.Labels), len(vocab.RequestLabels))
 		}

@@ -1,5 +1,7 @@
 package vocab
 
+import "slices"
+
 // Istio's standard metrics. Names and units are Istio's, although Prometheus'
 // own advice would be seconds: its dashboards and Kiali read exactly these.
 const (
@@ -131,6 +133,14 @@ var RequestLabels = []string{
 	LabelDestinationService, LabelDestinationServiceName, LabelDestinationServiceNamespace,
 	LabelProtocol, LabelCode, LabelGRPCStatus, LabelFlags, LabelSecurity,
 }
+
+// TCPLabels are the labels of the TCP metrics: those of requests without their
+// statuses, in the same order.
+var TCPLabels = slices.DeleteFunc(slices.Clone(RequestLabels), func(l string) bool { return l == LabelCode || l == LabelGRPCStatus })
+
+// ProtocolTCP is an opaque connection's protocol. It is no request: Istio's
+// metrics of requests leave it out and those of TCP count it.
+const ProtocolTCP = "tcp"
 
 // DurationBuckets are the upper bounds in milliseconds of the lean profile.
 // All are bounds of Envoy's default, so a mixed fleet adds up.

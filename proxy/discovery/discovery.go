@@ -44,7 +44,10 @@ type Options struct {
 	Applier Applier
 	// StateFile keeps the last known configuration; empty keeps none.
 	StateFile string
-	Logger    *slog.Logger
+	// State is what an earlier process knew last (Known); it comes before what
+	// StateFile holds.
+	State  []byte
+	Logger *slog.Logger
 }
 
 // Client keeps the discovery stream.
@@ -56,20 +59,52 @@ type Client struct {
 	connected atomic.Bool
 	health    chan *discoveryv1.Health
 	lastSent  atomic.Pointer[discoveryv1.Health]
+	known     atomic.Pointer[discoveryv1.ConnectResponse] // kept and sidecars, for other goroutines
+	joined    atomic.Bool
+	yielded   atomic.Bool
 }
 
 // NewClient returns a client and applies the last known configuration, if
 // there is one.
 func NewClient(o Options) *Client {
 	c := &Client{o: o, resources: make(map[string]*discoveryv1.Resource), kept: make(map[string]*discoveryv1.Resource), health: make(chan *discoveryv1.Health, 1)}
+	if len(o.State) > 0 {
+		err := c.restore(o.State)
+		if err == nil {
+			return c
+		}
+		o.Logger.Warn("the earlier process' configuration is unusable", "error", err)
+	}
 	if err := c.load(); err != nil && !errors.Is(err, os.ErrNotExist) {
 		o.Logger.Warn("last known configuration is unusable, starting without", "file", o.StateFile, "error", err)
 	}
 	return c
 }
 
+// Known is the last known configuration, for Options.State of another process;
+// nil if there is none. Safe for concurrent use.
+func (c *Client) Known() []byte {
+	known := c.known.Load()
+	if known == nil {
+		return nil
+	}
+	b, err := protojson.Marshal(known)
+	if err != nil {
+		return nil // the hub tells the other process, too
+	}
+	return b
+}
+
+// Yield leaves the instance to a newer process, which may have joined already or
+// be about to: Run then ends without a goodbye, which would take the newer one's
+// endpoint away, and does not try again once the hub has ended the stream.
+func (c *Client) Yield() { c.yielded.Store(true) }
+
 // Connected reports whether the hub answers.
 func (c *Client) Connected() bool { return c.connected.Load() }
+
+// Joined reports whether a hub has ever answered.
+func (c *Client) Joined() bool { return c.joined.Load() }
 
 // SetHealth tells the hub whether the application can be reached. It never
 // blocks; the newest value wins.
@@ -95,6 +130,10 @@ func (c *Client) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		started := time.Now()
 		err := c.stream(ctx)
+		if c.yielded.Load() {
+			c.connected.Store(false)
+			return nil
+		}
 		if c.connected.Swap(false) && ctx.Err() == nil {
 			c.o.Logger.Warn("discovery stream ended, running on the last known configuration", "error", err)
 		}
@@ -153,6 +192,7 @@ func (c *Client) stream(parent context.Context) error {
 		var answer *discoveryv1.ConnectRequest
 		select {
 		case r := <-responses:
+			c.joined.Store(true)
 			if !c.connected.Swap(true) {
 				c.o.Logger.Info("joined the mesh", "services", len(r.GetResources()))
 			}
@@ -163,6 +203,9 @@ func (c *Client) stream(parent context.Context) error {
 			failed <- err // for the deferred wait
 			return err
 		case <-parent.Done():
+			if c.yielded.Load() {
+				return nil
+			}
 			if err := stream.CloseSend(); err != nil {
 				return err
 			}
@@ -201,6 +244,7 @@ func (c *Client) apply(r *discoveryv1.ConnectResponse) *discoveryv1.Acknowledgem
 	} else {
 		c.kept = maps.Clone(c.resources)
 	}
+	c.publish()
 	if err := c.save(); err != nil {
 		c.o.Logger.Warn("last known configuration is not kept", "file", c.o.StateFile, "error", err)
 	}
@@ -237,15 +281,20 @@ func (c *Client) push() error {
 	return c.o.Applier.ApplyPolicies(policies)
 }
 
+// publish makes what is in force readable for other goroutines.
+func (c *Client) publish() {
+	known := &discoveryv1.ConnectResponse{Sidecars: c.sidecars}
+	for _, r := range c.kept {
+		known.Resources = append(known.Resources, r)
+	}
+	c.known.Store(known)
+}
+
 func (c *Client) save() error {
 	if c.o.StateFile == "" {
 		return nil
 	}
-	state := &discoveryv1.ConnectResponse{Sidecars: c.sidecars}
-	for _, r := range c.kept {
-		state.Resources = append(state.Resources, r)
-	}
-	b, err := protojson.Marshal(state)
+	b, err := protojson.Marshal(c.known.Load())
 	if err != nil {
 		return fmt.Errorf("encode state: %w", err)
 	}
@@ -267,8 +316,13 @@ func (c *Client) load() error {
 	if err != nil {
 		return err
 	}
+	return c.restore(b)
+}
+
+// restore puts in force what save wrote or Known returned.
+func (c *Client) restore(b []byte) error {
 	if !json.Valid(b) {
-		return fmt.Errorf("%s is not JSON", c.o.StateFile)
+		return errors.New("it is not JSON")
 	}
 	state := &discoveryv1.ConnectResponse{}
 	if err := protojson.Unmarshal(b, state); err != nil {
@@ -278,5 +332,6 @@ func (c *Client) load() error {
 		c.resources[r.GetType()+"/"+r.GetName()] = r
 	}
 	c.kept, c.sidecars = maps.Clone(c.resources), state.GetSidecars()
+	c.publish()
 	return c.push()
 }

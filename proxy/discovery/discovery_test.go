@@ -3,6 +3,7 @@ package discovery
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"path/filepath"
@@ -180,5 +181,86 @@ func TestClientTellsItsHealthAgainOnReconnect(t *testing.T) {
 			t.Fatalf("health = %v, want reachable", got)
 		}
 		close(s.end)
+	}
+}
+
+// What one process knew, another begins with.
+func TestClientBeginsWithWhatAnEarlierProcessKnew(t *testing.T) {
+	c, h := run(t, Options{Applier: &applier{}})
+	if c.Known() != nil || c.Joined() {
+		t.Error("it knows something from nobody")
+	}
+	s := <-h.streams
+	s.recv(t)
+	s.tell(t, &discoveryv1.ConnectResponse{Nonce: 1, Sidecars: 3, Resources: []*discoveryv1.Resource{service("b"), policy("1", "good")}})
+	if !c.Joined() {
+		t.Error("not joined after a response")
+	}
+	next := &applier{}
+	again := NewClient(Options{Applier: next, State: c.Known(), Logger: slog.New(slog.DiscardHandler)})
+	if next.policies != "good" || next.services != 1 || next.sidecars != 3 {
+		t.Errorf("the next process begins with %q, %d services, %d sidecars", next.policies, next.services, next.sidecars)
+	}
+	if again.Known() == nil {
+		t.Error("it has nothing for the one after it")
+	}
+	for _, bad := range []string{"x", `{"resources":7}`, `[]`} {
+		if NewClient(Options{Applier: &applier{}, State: []byte(bad), Logger: slog.New(slog.DiscardHandler)}).Known() != nil {
+			t.Errorf("%s: became configuration", bad)
+		}
+	}
+}
+
+// A goodbye would take the endpoint of the process that has the name now.
+func TestClientThatHasYieldedLeavesWithoutAGoodbye(t *testing.T) {
+	for name, yield := range map[string]bool{"goodbye": false, "yielded": true} {
+		t.Run(name, func(t *testing.T) {
+			h := &fakeHub{streams: make(chan hubStream)}
+			server, l := grpc.NewServer(grpc.WaitForHandlers(true)), bufconn.Listen(1<<16)
+			discoveryv1.RegisterDiscoveryServiceServer(server, h)
+			served := make(chan error, 1)
+			go func() { served <- server.Serve(l) }()
+			conn, err := grpc.NewClient("passthrough:hub", grpc.WithTransportCredentials(insecure.NewCredentials()),
+				grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return l.DialContext(ctx) }))
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := NewClient(Options{Conn: conn, Node: &discoveryv1.Node{Instance: "a-1"}, Applier: &applier{}, Logger: slog.New(slog.DiscardHandler)})
+			ctx, cancel := context.WithCancel(t.Context())
+			ran := make(chan error, 1)
+			go func() { ran <- c.Run(ctx) }()
+			s := <-h.streams
+			s.recv(t)
+			if yield {
+				c.Yield()
+			}
+			cancel()
+			if _, err := s.Recv(); errors.Is(err, io.EOF) == yield {
+				t.Errorf("the hub heard %v", err)
+			}
+			close(s.end)
+			if err := <-ran; err != nil {
+				t.Error(err)
+			}
+			_ = conn.Close() // nothing uses it any more
+			server.Stop()
+			if err := <-served; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// The hub ends the stream of a process that has been replaced.
+func TestClientThatHasYieldedDoesNotComeBack(t *testing.T) {
+	c, h := run(t, Options{Applier: &applier{}})
+	s := <-h.streams
+	s.recv(t)
+	c.Yield()
+	close(s.end)
+	select {
+	case <-h.streams:
+		t.Error("it came back")
+	case <-time.After(200 * time.Millisecond): // four times the first pause
 	}
 }

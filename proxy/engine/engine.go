@@ -5,7 +5,6 @@ package engine
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -63,11 +62,15 @@ type Engine struct {
 	address netip.AddrPort // of the listener
 	gauges  exchange.Gauges
 	serving sync.WaitGroup // connections
+	drains  chan Drain     // has room for one
+	aborted chan struct{}
+	abort   func() // closes aborted
 }
 
 // New returns an engine that owns the listener once Run is called.
 func New(o Options) *Engine {
-	e := &Engine{o: o, address: addrPort(o.Listener.Addr()), learned: detect.NewMemory(learnedDestinations, learnedFor)}
+	e := &Engine{o: o, address: addrPort(o.Listener.Addr()), learned: detect.NewMemory(learnedDestinations, learnedFor), drains: make(chan Drain, 1), aborted: make(chan struct{})}
+	e.abort = sync.OnceFunc(func() { close(e.aborted) })
 	e.http1 = http1.NewServer(http1.Options{
 		Direction: o.Direction, Handler: o.Handler, Gauges: &e.gauges, Dial: e.dialer("http/1.1"),
 		DownstreamIdle: downstreamIdle, UpstreamIdle: o.UpstreamIdle, MaxHeaderBytes: o.MaxHeaderBytes,
@@ -122,36 +125,6 @@ func (e *Engine) dial(ctx context.Context, t exchange.Target) (net.Conn, error) 
 	}
 	dialer := net.Dialer{Timeout: timeout, KeepAlive: 30 * time.Second}
 	return dialer.DialContext(ctx, "tcp", t.Address)
-}
-
-// Run serves until ctx ends, then refuses new connections, lets requests in
-// flight, tunnels included, finish for up to grace and closes what is left. It
-// returns when no exchange is left.
-func (e *Engine) Run(ctx context.Context, grace time.Duration) error {
-	requests, end := context.WithCancel(context.WithoutCancel(ctx))
-	defer end()
-	failed := e.acceptAll(requests)
-	var broken error
-	select {
-	case err := <-failed:
-		failed <- err // for the end
-		broken = fmt.Errorf("serve %s listener: %w", e.o.Direction, err)
-	case <-ctx.Done():
-	}
-	e.closeListeners()
-	for range cap(failed) {
-		<-failed
-	}
-	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
-	defer cancel()
-	stop := context.AfterFunc(drain, end)
-	defer stop()
-	e.http1.Drain()
-	e.http2.Drain()
-	e.serving.Wait()
-	e.http1.Close()
-	e.http2.Close()
-	return broken
 }
 
 // accept serves connections until the listener is closed.

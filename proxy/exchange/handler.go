@@ -39,6 +39,9 @@ type Target struct {
 	Protocol Protocol
 	// Timeouts of the attempt.
 	Timeouts Timeouts
+	// Backoff is how long to wait before the attempt, if Retry chose it. The
+	// request's own time goes on meanwhile.
+	Backoff time.Duration
 	// Limits of the service, shared by all its endpoints; nil means none.
 	Limits *Limits
 }

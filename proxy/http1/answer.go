@@ -10,6 +10,7 @@ import (
 
 	"github.com/telemesh/telemesh/internal/vocab"
 	"github.com/telemesh/telemesh/proxy/exchange"
+	"github.com/telemesh/telemesh/proxy/netio"
 )
 
 // framing is how an answer's end is found (RFC 9112, section 6.3).
@@ -56,6 +57,11 @@ func (c *conn) relay(a *attempt) {
 	how := c.framing()
 	c.x.Record.Code = uint32(m.status)
 	a.outcome.Status = m.status
+	// What follows overwrites the head in its buffer; the handler may read it
+	// until the exchange ends.
+	c.kept = append(c.kept[:0], m.raw[:m.size]...)
+	m.raw = c.kept
+	c.headInTime(a)
 	c.prepare(how)
 	dechunk := how == byChunks && c.request.minor == 0
 	a.again = c.persists(how)
@@ -94,12 +100,13 @@ func (c *conn) relay(a *attempt) {
 		return
 	}
 	a.keep = how != byClose && in.Len() == 0 && m.persistent()
+	a.up.doubtful = how == noBody
 }
 
 // relayMore passes on what comes next.
 func (c *conn) relayMore(a *attempt, how framing, left *int64, dechunk bool) (done bool, err error) {
 	in := &a.up.in
-	if err := a.up.Fill(in); err != nil {
+	if err := a.fill(in); err != nil {
 		if how == byClose && errors.Is(err, io.EOF) {
 			return true, nil
 		}
@@ -156,14 +163,13 @@ func (c *conn) write(a *attempt, more []byte) bool {
 // prepare shows the handler the head and takes off what has no place in it.
 func (c *conn) prepare(how framing) {
 	m := &c.response
-	if m.status == 204 || m.status == 304 && m.chunked {
+	if m.status == 204 || m.chunked && (m.status == 304 || c.request.minor == 0) {
 		m.Del("transfer-encoding")
 	}
 	if m.status == 204 {
 		m.Del("content-length")
 	}
 	if how == byChunks && c.request.minor == 0 {
-		m.Del("transfer-encoding")
 		m.Del("trailer")
 	}
 	if c.x.Record.Protocol == "grpc" {
@@ -191,9 +197,13 @@ func (c *conn) persists(how framing) bool {
 	if how == byClose || how == byChunks && c.request.minor == 0 || !c.request.persistent() || c.s.draining.Load() {
 		return false
 	}
+	if c.body.done == nil {
+		return c.body.whole
+	}
 	// A body that was to wait for 100 and never began: nobody can say whether
-	// what comes next is it or a request.
-	return c.body.whole || c.body.done != nil && (!c.request.expect || c.body.started.Load())
+	// what comes next is it or a request. Whether one that began is whole shows
+	// when the sender ends.
+	return !c.request.expect || c.body.started.Load()
 }
 
 // answerBegin writes the answer's head.
@@ -231,6 +241,8 @@ func (c *conn) reply(r *exchange.Reply) (again bool) {
 	}
 	c.x.Record.Code = uint32(status)
 	c.s.o.Handler.Respond(&c.x)
+	c.timer.set(streaming, c.s.o.StreamIdle, netio.Now()) // the downstream may not read
+	defer c.timer.clear()
 	again = c.request.persistent() && c.body.whole && !c.s.draining.Load()
 	out := appendStatusLine(c.out[:0], status)
 	out = m.appendFields(out)
@@ -253,9 +265,6 @@ func (c *conn) reply(r *exchange.Reply) (again bool) {
 	c.wrote = err == nil
 	if err != nil && c.x.Record.Flags == "" {
 		c.x.Fail(vocab.FlagDownstreamTermination, "downstream_remote_disconnect")
-	}
-	if err == nil && !c.body.whole && c.x.Record.Flags == "" {
-		c.linger()
 	}
 	return again && err == nil
 }

@@ -14,9 +14,6 @@ import (
 	"github.com/telemesh/telemesh/proxy/netio"
 )
 
-// patience bounds a test that would otherwise hang; nothing is timed with it.
-const patience = 20 * time.Second
-
 // answered is a connection whose other end reads a head, sends answer in pieces
 // and then, unless it stays, ends. It returns what the other end read.
 func answered(t *testing.T, stays bool, pieces ...string) (*netio.Conn, <-chan string) {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"sync/atomic"
+	"time"
 
 	"github.com/telemesh/telemesh/proxy/netio"
 )
@@ -20,7 +21,8 @@ type body struct {
 
 	passed  atomic.Int64 // bytes sent upstream, or about to be
 	started atomic.Bool  // a byte came after the head
-	failed  error        // why the sender stopped, before done
+	failed  error        // why the sender stopped: to be read after done, or broke
+	broke   atomic.Bool  // failed is the downstream's doing
 	done    chan struct{}
 }
 
@@ -29,10 +31,14 @@ type body struct {
 func (b *body) reset(m *message, behind []byte) {
 	b.chunked, b.left, b.early, b.whole, b.failed, b.done = m.chunked, 0, 0, false, nil, nil
 	b.started.Store(false)
+	b.broke.Store(false)
 	switch {
 	case m.chunked:
 		b.frames = chunks{pending: b.frames.pending[:0]}
-		b.early, b.whole, b.failed = b.frames.next(behind)
+		var err error
+		if b.early, b.whole, err = b.frames.next(behind); err != nil {
+			b.failed = errDownstream{err}
+		}
 	case m.length > 0:
 		b.early = int(min(int64(len(behind)), m.length))
 		b.left = m.length - int64(b.early)
@@ -43,14 +49,37 @@ func (b *body) reset(m *message, behind []byte) {
 	b.passed.Store(int64(b.early))
 }
 
+// ended reports whether all of the body was sent, for which the sender may take
+// a moment.
+func (b *body) ended() bool {
+	if b.done != nil {
+		select {
+		case <-b.done:
+		case <-time.After(finishWait):
+			return false
+		}
+	}
+	return b.whole
+}
+
 // errDownstream marks what the downstream did to its own request.
 type errDownstream struct{ error }
 
 func (e errDownstream) Unwrap() error { return e.error }
 
-// send relays the rest of the body from down to up until its end. It runs beside
-// the goroutine that waits for the answer, which learns of a failure by the read
-// deadline of up.
+// run sends the rest of the body beside the goroutine that waits for the answer,
+// which learns what the downstream did by the read deadline of up.
+func (b *body) run(down *netio.Conn, up *upstream, t *timer, done chan struct{}) {
+	defer close(done)
+	b.send(down, up, t)
+	var downstream errDownstream
+	if errors.As(b.failed, &downstream) && !timedOut(b.failed) {
+		b.broke.Store(true)
+		_ = up.SetReadDeadline(past) // the answer to half a request is of no use
+	}
+}
+
+// send relays the rest of the body from down to up until its end.
 func (b *body) send(down *netio.Conn, up *upstream, t *timer) {
 	for !b.whole {
 		room := b.rest.Room()

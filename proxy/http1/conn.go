@@ -35,6 +35,8 @@ type conn struct {
 	quick quick
 	now   int64 // the last look at the clock
 	start int64 // of the request
+	// lingers: the last answer went out while the downstream still sent.
+	lingers bool
 
 	*work // nil while the connection is silent
 }
@@ -49,7 +51,9 @@ type work struct {
 	body     body   // of the request
 	answer   chunks // of the response
 	out      []byte // for heads with all that the mesh adds, and a small body
+	kept     []byte // the answer's head as it came
 	wrote    bool   // something of the answer went out
+	opaque   bool   // it became a tunnel
 }
 
 var works = sync.Pool{New: func() any { return &work{out: make([]byte, 0, 4<<10)} }}
@@ -73,6 +77,9 @@ func (c *conn) dropWork() {
 	if cap(w.out) > maxKept {
 		w.out = make([]byte, 0, 4<<10)
 	}
+	if cap(w.kept) > maxKept {
+		w.kept = nil
+	}
 	w.request.clear()
 	w.response.clear()
 	works.Put(w)
@@ -85,7 +92,18 @@ func (c *conn) serve(ctx context.Context) {
 	for c.head() && c.exchange(ctx) && c.serveQuick(ctx) {
 	}
 	c.dropWork()
+	if c.lingers {
+		c.linger()
+	}
 	c.in.Free()
+}
+
+// resetRead takes a read deadline off, but not that which ends the connection.
+func (c *conn) resetRead() {
+	_ = c.c.SetReadDeadline(time.Time{})
+	if c.timer.fired() {
+		_ = c.c.SetReadDeadline(past)
+	}
 }
 
 // head waits for a request and parses its head. It is false when there is none
@@ -104,7 +122,7 @@ func (c *conn) head() bool {
 		if !c.begun && c.s.o.HTTP2 != nil && c.isPreface() {
 			return false
 		}
-		if c.skipBlankLine(); c.in.Len() > 0 && worthParsing(c.in.Bytes(), parsed) {
+		if c.skipBlankLines(); c.in.Len() > 0 && worthParsing(c.in.Bytes(), parsed) {
 			parsed = c.in.Len()
 			switch err := c.parse(); {
 			case err == nil && c.request.size <= c.s.o.MaxHeaderBytes:
@@ -143,10 +161,10 @@ func (c *conn) isPreface() bool {
 	return true
 }
 
-// skipBlankLine takes off a line end before the request line (RFC 9112, section
-// 2.2).
-func (c *conn) skipBlankLine() {
-	if b := c.in.Bytes(); len(b) >= 2 && b[0] == '\r' && b[1] == '\n' {
+// skipBlankLines takes off line ends before the request line (RFC 9112, section
+// 2.2), however many came in one read.
+func (c *conn) skipBlankLines() {
+	for b := c.in.Bytes(); len(b) >= 2 && b[0] == '\r' && b[1] == '\n'; b = c.in.Bytes() {
 		c.in.Skip(2)
 	}
 }
@@ -155,6 +173,9 @@ func (c *conn) skipBlankLine() {
 // bytes can be complete now. A peer that sends it byte by byte must not have all
 // of it parsed for each.
 func worthParsing(b []byte, parsed int) bool {
+	if len(b) == 1 && b[0] == '\r' {
+		return false // the rest of a blank line may follow
+	}
 	if parsed == 0 || len(b) >= 2*parsed {
 		return true
 	}
@@ -173,8 +194,7 @@ func (c *conn) more(b *netio.Buffer) bool {
 	before := b.Len()
 	err := c.c.Fill(b)
 	for errors.Is(err, os.ErrDeadlineExceeded) && !c.timer.fired() {
-		// A deadline for what is over by now.
-		c.clearDeadline()
+		c.resetRead() // a deadline for what is over by now
 		err = c.c.Fill(b)
 	}
 	switch {
@@ -207,12 +227,12 @@ func (c *conn) refuse(err error) bool {
 // status answers with nothing but a status and lingers, so that the answer is
 // not lost to a reset.
 func (c *conn) status(code int) {
+	_ = c.c.SetWriteDeadline(time.Now().Add(lingerTime)) // the sweep may have set one to end the wait
 	out := appendStatusLine(nil, code)
 	out = append(out, "content-type: text/plain\r\nconnection: close\r\n"...)
 	out = appendBody(out, reasonPhrase(code)+"\n")
-	if _, err := c.c.Write(out); err == nil {
-		c.linger()
-	}
+	_, err := c.c.Write(out)
+	c.lingers = err == nil
 }
 
 // lingerTime and lingerBytes bound what is read from a downstream that has been
@@ -223,7 +243,9 @@ const (
 )
 
 // linger ends the sending direction and reads what still comes: closing a
-// socket with unread bytes resets it, and the answer with it.
+// socket with unread bytes resets it, and the answer with it. It comes after the
+// exchange: it is no part of it, and reuses the memory that the exchange's texts
+// are in.
 func (c *conn) linger() {
 	if c.c.CloseWrite() != nil {
 		return
@@ -265,12 +287,19 @@ func (c *conn) exchange(ctx context.Context) (again bool) {
 		again = c.forward(ctx, target)
 	}
 	c.x.Record.Duration = time.Duration(c.now - c.start)
+	c.lingers = !again && c.wrote && !c.opaque && (!c.body.whole || c.unread())
 	c.finish()
 	c.s.o.Handler.End(&c.x)
 	c.release()
 	c.quick.ended = c.now
 	g.InFlight.Add(-1)
-	return again && !c.s.draining.Load()
+	return again
+}
+
+// unread reports bytes behind the request, which a close would answer with a
+// reset.
+func (c *conn) unread() bool {
+	return c.in.Len() > c.request.size+c.body.early || c.body.rest.Len() > 0 || c.c.Peer() == netio.Sent
 }
 
 // begin fills the exchange from the request's head.
@@ -294,7 +323,7 @@ func (c *conn) begin() {
 	r.Method = report.BytesLimit(method(m.method.of(m.raw)), maxText)
 	r.Host = report.BytesLimit(m.authority(), maxText)
 	if r.Method == "CONNECT" {
-		r.Protocol = "tcp"
+		r.Protocol = vocab.ProtocolTCP
 	} else {
 		r.Path = report.BytesLimit(m.path(), maxPath)
 	}
@@ -310,7 +339,7 @@ func (c *conn) begin() {
 		m.Set("host", m.authority())
 	}
 	c.response.clear()
-	c.wrote = false
+	c.wrote, c.opaque = false, false
 	c.body.reset(m, c.in.Bytes()[m.size:])
 }
 
@@ -318,7 +347,7 @@ func (c *conn) begin() {
 func (c *conn) finish() {
 	r := &c.x.Record
 	r.BytesIn += uint64(c.body.passed.Load())
-	if r.Protocol == "tcp" && r.Code/100 != 2 {
+	if r.Protocol == vocab.ProtocolTCP && r.Code/100 != 2 {
 		r.BytesIn, r.BytesOut = 0, 0 // no tunnel, so no payload, as its other end counts
 	}
 	if r.Flags == vocab.FlagDownstreamTermination && !c.wrote {

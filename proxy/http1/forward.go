@@ -48,7 +48,13 @@ func (c *conn) forward(ctx context.Context, target exchange.Target) (again bool)
 		upgrade = c.request.dropped("upgrade")
 	}
 	a := &c.attempt
-	a.target = target
+	*a = attempt{target: target, began: c.now}
+	if c.body.failed != nil { // malformed before it began: no matter for the upstream
+		a.outcome.Unsent = true
+		c.broken(a, c.body.failed)
+		c.done(a)
+		return c.fail(a)
+	}
 	for anew := false; ; {
 		c.try(ctx, a, anew, upgrade)
 		if a.final {
@@ -69,7 +75,21 @@ func (c *conn) forward(ctx context.Context, target exchange.Target) (again bool)
 		if !ok {
 			return c.fail(a)
 		}
+		wait(ctx, next.Backoff)
 		a.target, anew = next, false
+	}
+}
+
+// wait is for the next attempt. The end of ctx, which ends it, shows there.
+func wait(ctx context.Context, d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	pause := time.NewTimer(d)
+	defer pause.Stop()
+	select {
+	case <-pause.C:
+	case <-ctx.Done():
 	}
 }
 
@@ -101,23 +121,25 @@ func (c *conn) try(ctx context.Context, a *attempt, anew bool, upgrade string) {
 		return
 	}
 	a.up, a.reused = up, up.used
-	c.timer.up.Store(up)
 	c.timer.set(streaming, c.s.o.StreamIdle, c.now)
 	limited := c.limit(a)
+	c.timer.up.Store(up)
+	if c.timer.fired() { // before it could know of up
+		_ = up.SetDeadline(past)
+	}
 	c.send(a, upgrade)
 	c.receive(ctx, a, upgrade)
 	c.stopSender(a)
 	c.now = netio.Now()
 	c.timer.clear()
-	c.timer.up.Store(nil)
+	if mine := c.timer.up.Swap(nil) != nil; !mine || !a.keep || c.timer.fired() {
+		c.s.pool.discard(up)
+		return
+	}
 	if limited {
 		_ = up.SetReadDeadline(time.Time{})
 	}
-	if a.keep && !c.timer.fired() {
-		c.s.pool.put(up, c.now)
-	} else {
-		c.s.pool.discard(up)
-	}
+	c.s.pool.put(up, c.now)
 }
 
 func (a *attempt) connectFailed(err error) {
@@ -148,18 +170,31 @@ func (c *conn) limit(a *attempt) bool {
 	return true
 }
 
+// headInTime ends the limit that was the head's alone.
+func (c *conn) headInTime(a *attempt) {
+	t := a.target.Timeouts
+	if t.PerTry == 0 {
+		return
+	}
+	deadline := time.Time{}
+	if t.Request > 0 {
+		deadline = c.x.Record.Start.Add(t.Request)
+	}
+	_ = a.up.SetReadDeadline(deadline)
+	if c.timer.fired() || c.body.broke.Load() {
+		_ = a.up.SetReadDeadline(past)
+	}
+}
+
 // send writes the request's head and what there is of its body, and starts the
-// sender for the rest. A short request waits for the answer's first read. An error shows when the answer is read: the upstream may
-// have refused the rest with an answer.
+// sender for the rest. A short request waits for the answer's first read.
+// An error shows when the answer is read: the upstream may have refused the rest
+// with an answer.
 func (c *conn) send(a *attempt, upgrade string) {
 	c.out = c.request.appendRequest(c.out[:0], upgrade)
 	early := c.in.Bytes()[c.request.size:][:c.body.early]
 	if len(early) <= copyBelow {
 		c.out, early = append(c.out, early...), nil
-	}
-	if c.body.failed != nil { // malformed before it began
-		a.sent = true
-		return
 	}
 	if c.body.whole && early == nil {
 		a.ask = c.out
@@ -171,16 +206,7 @@ func (c *conn) send(a *attempt, upgrade string) {
 	}
 	a.sent = true
 	c.body.done = make(chan struct{})
-	go func(b *body, done chan struct{}) {
-		defer close(done)
-		b.send(c.c, a.up, &c.timer)
-		if b.failed != nil && !timedOut(b.failed) {
-			var downstream errDownstream
-			if errors.As(b.failed, &downstream) {
-				_ = a.up.SetReadDeadline(past) // the answer to half a request is of no use
-			}
-		}
-	}(&c.body, c.body.done)
+	go c.body.run(c.c, a.up, &c.timer, c.body.done)
 }
 
 // finishWait is how long a sender that is almost done may take after the answer.
@@ -198,24 +224,17 @@ func (c *conn) stopSender(a *attempt) {
 		_ = c.c.SetReadDeadline(past)
 		_ = a.up.SetWriteDeadline(past)
 		<-c.body.done
-		_ = c.c.SetReadDeadline(time.Time{})
+		c.resetRead()
+		a.keep = false // it has a deadline now
 	}
 	c.body.done = nil
 	if !c.body.whole {
-		a.keep = false
-		if a.final && a.again {
-			a.again = false
-			c.linger()
-		}
+		a.keep, a.again = false, false
 	}
 }
 
 // receive reads the answer and relays it.
 func (c *conn) receive(ctx context.Context, a *attempt, upgrade string) {
-	if c.body.failed != nil && c.body.done == nil {
-		c.broken(a, c.body.failed)
-		return
-	}
 	for interim := 0; ; interim++ {
 		if err := c.answerHead(a); err != nil {
 			c.broken(a, err)
@@ -277,12 +296,16 @@ func (c *conn) answerHead(a *attempt) error {
 }
 
 // fill reads on; the first time it also sends the request.
-func (a *attempt) fill(in *netio.Buffer) error {
+func (a *attempt) fill(in *netio.Buffer) (err error) {
 	if a.ask == nil {
-		return a.up.Fill(in)
+		err = a.up.Fill(in)
+	} else {
+		_, err = a.up.Ask(a.ask, in)
+		a.ask = nil
 	}
-	_, err := a.up.Ask(a.ask, in)
-	a.ask = nil
+	if err != nil && timedOut(err) && a.up.Peer() == netio.HalfClosed {
+		return io.EOF // the sweep saw it first
+	}
 	return err
 }
 
@@ -297,14 +320,8 @@ func (c *conn) broken(a *attempt, err error) {
 	var stream *exchange.StreamError
 	// What the downstream did to its request comes first: the upstream could
 	// not answer it.
-	if c.body.done != nil {
-		select {
-		case <-c.body.done:
-			if errors.As(c.body.failed, &downstream) {
-				err = c.body.failed
-			}
-		default:
-		}
+	if c.body.broke.Load() {
+		err = c.body.failed
 	}
 	switch {
 	case c.timer.firedAs(left), c.timer.firedAs(aborted):
@@ -365,10 +382,10 @@ func (c *conn) flag(a *attempt) (status int) {
 		return 0
 	case a.detail == "stream_idle_timeout":
 		c.x.Fail(vocab.FlagStreamIdle, a.detail)
-		if c.body.whole {
-			return 504
+		if c.body.done == nil && !c.body.whole {
+			return 408
 		}
-		return 408
+		return 504
 	}
 	switch a.outcome.Failure {
 	case exchange.ConnectFailure:
@@ -411,9 +428,5 @@ func (c *conn) fail(a *attempt) (again bool) {
 	if a.overflow {
 		reply.Headers = []exchange.Field{{Name: "x-envoy-overloaded", Value: "true"}}
 	}
-	again = c.reply(reply)
-	if !c.body.whole {
-		c.linger()
-	}
-	return again && !c.timer.fired()
+	return c.reply(reply) && !c.timer.fired()
 }

@@ -35,12 +35,18 @@ var (
 	errExpect        = &malformed{"expect", 417}
 	errTooLarge      = &malformed{"header_too_large", 431}
 	errTooMany       = &malformed{"too_many_fields", 431}
+	errOptions       = bad("too_many_options")
 
 	errIncomplete = errors.New("incomplete")
 )
 
-// maxFields of one head; beyond it the answer is 431.
-const maxFields = 512
+const (
+	// maxFields of one head; beyond it the answer is 431.
+	maxFields = 512
+	// maxOptions of a Connection field: each is looked for among all fields.
+	maxOptions = 64
+	maxMethod  = 64
+)
 
 // span is a part of the head's bytes.
 type span struct{ from, to int32 }
@@ -66,6 +72,7 @@ type head struct {
 	length         int64 // Content-Length, -1 without
 	hosts          int   // Host fields
 	connections    int   // Connection fields
+	options        int   // in them
 	chunked        bool
 	otherCoding    bool // a coding besides chunked
 	close          bool // Connection: close
@@ -103,7 +110,7 @@ func (h *head) partialLine(b []byte) error {
 		if c == ' ' && i > 0 {
 			return errIncomplete
 		}
-		if class[c]&tokenByte == 0 || i > 64 {
+		if class[c]&tokenByte == 0 || i >= maxMethod {
 			return errRequestLine
 		}
 	}
@@ -112,7 +119,7 @@ func (h *head) partialLine(b []byte) error {
 
 func (h *head) requestLine(line []byte) error {
 	m := bytes.IndexByte(line, ' ')
-	if m <= 0 || !all(line[:m], tokenByte) {
+	if m <= 0 || m > maxMethod || !all(line[:m], tokenByte) {
 		return errRequestLine
 	}
 	t := len(line) - len(" HTTP/1.1")
@@ -252,20 +259,18 @@ func (h *head) note(f *field, name, value []byte) error {
 		}
 	case 6:
 		if is(name, "expect") {
-			if !is(value, "100-continue") {
-				return errExpect
+			if h.expect = is(value, "100-continue"); !h.expect && h.method.to > 0 {
+				return errExpect // a response has no expectations
 			}
-			h.expect = true
 		}
 	case 7:
 		f.drop = is(name, "upgrade")
 	case 10:
 		if is(name, "connection") {
 			f.drop = true
-			h.connection(value)
-		} else {
-			f.drop = is(name, "keep-alive")
+			return h.connection(value)
 		}
+		f.drop = is(name, "keep-alive")
 	case 14:
 		if is(name, "content-length") {
 			return h.contentLength(value)
@@ -284,9 +289,12 @@ func (h *head) note(f *field, name, value []byte) error {
 	return nil
 }
 
-func (h *head) connection(value []byte) {
+func (h *head) connection(value []byte) error {
 	h.connections++
 	for len(value) > 0 {
+		if h.options++; h.options > maxOptions {
+			return errOptions
+		}
 		option := value
 		if comma := bytes.IndexByte(value, ','); comma >= 0 {
 			option, value = value[:comma], value[comma+1:]
@@ -302,6 +310,7 @@ func (h *head) connection(value []byte) {
 			h.upgrade = true
 		}
 	}
+	return nil
 }
 
 func (h *head) contentLength(value []byte) error {
@@ -362,6 +371,7 @@ func (h *head) checkTarget(b []byte) error {
 		if !all(t, hostByte) || bytes.IndexByte(t, ':') < 0 {
 			return errTarget
 		}
+		return h.checkConnect()
 	case t[0] == '/':
 	case string(t) == "*":
 		if string(method) != "OPTIONS" {
@@ -371,6 +381,18 @@ func (h *head) checkTarget(b []byte) error {
 		if authority, _ := absolute(t); len(authority) == 0 || !all(authority, hostByte) {
 			return errTarget
 		}
+	}
+	return nil
+}
+
+// checkConnect refuses a tunnel with a body: one reader takes it for the
+// tunnel's first bytes, another does not.
+func (h *head) checkConnect() error {
+	switch {
+	case h.length > 0:
+		return errLength
+	case h.chunked:
+		return errCoding
 	}
 	return nil
 }
@@ -429,10 +451,10 @@ func (h *head) dropNamed(b, name []byte) {
 }
 
 // persistent reports whether the sender keeps the connection open after this
-// message.
+// message, and the message's end is beyond doubt: HTTP/1.0 knows no chunks.
 func (h *head) persistent() bool {
 	if h.minor == 0 {
-		return h.keepAlive && !h.close
+		return h.keepAlive && !h.close && !h.chunked
 	}
 	return !h.close
 }

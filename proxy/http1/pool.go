@@ -26,8 +26,11 @@ type upstream struct {
 	since  int64     // when it became idle
 	used   bool      // it has carried a request before
 	served int64     // requests
-	born   int64
-	limits *exchange.Limits // of its service, where it holds a place; may be nil
+	// doubtful: the last answer had no body, and an upstream that sends one all
+	// the same (to HEAD, say) may still be about to.
+	doubtful bool
+	born     int64
+	limits   *exchange.Limits // of its service, where it holds a place; may be nil
 }
 
 // pool keeps idle upstream connections, the latest used on top: those below it
@@ -192,7 +195,7 @@ func (p *pool) take(h *host, careful bool, now int64) *upstream {
 		h.out++
 		h.mu.Unlock()
 		p.o.Gauges.PoolIdle.Add(-1)
-		if careful || now-u.since > int64(fresh) {
+		if careful || u.doubtful || now-u.since > int64(fresh) {
 			// Idle too long, or closed, or it spoke without being asked.
 			if u.stale(p.o, now) || u.Peer() != netio.Open {
 				u.close()

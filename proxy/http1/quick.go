@@ -112,13 +112,5 @@ func (c *conn) leaveIdle() {
 	}
 	c.s.mu.Lock()   // until the sweep has set its deadline
 	c.s.mu.Unlock() //nolint:staticcheck // nothing to do in between
-	c.clearDeadline()
-}
-
-// clearDeadline takes off the deadline of what is over, but not the last one.
-func (c *conn) clearDeadline() {
-	_ = c.c.SetReadDeadline(time.Time{})
-	if c.timer.fired() {
-		_ = c.c.SetReadDeadline(past)
-	}
+	c.resetRead()
 }

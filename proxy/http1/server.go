@@ -89,6 +89,7 @@ type Server struct {
 	o        Options
 	pool     pool
 	draining atomic.Bool
+	silence  atomic.Int64  // after which draining closes a connection
 	served   atomic.Uint32 // connections
 	busy     atomic.Int32  // connections that hold memory between requests
 
@@ -152,10 +153,14 @@ func (s *Server) remove(c *conn) {
 	delete(s.conns, c)
 }
 
-// Drain lets every connection end after the request that it is at, and tells the
-// downstream with Connection: close. Connections that stay silent are closed by
-// and by; Close ends the rest.
-func (s *Server) Drain() { s.draining.Store(true) }
+// Drain has every connection end with its next answer, or the one that it is
+// at, and tells the downstream with Connection: close. One that was promised
+// more and stays silent is closed after that long. It may be called again with
+// another silence.
+func (s *Server) Drain(silence time.Duration) {
+	s.silence.Store(int64(silence))
+	s.draining.Store(true)
+}
 
 // Close closes the kept upstream connections and ends the sweep. Connections
 // that are being served end with the context of their Serve.

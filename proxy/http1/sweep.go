@@ -12,10 +12,6 @@ const (
 	// lookAfter is how long an answer takes until the sweep looks whether the
 	// downstream is still there.
 	lookAfter = 500 * time.Millisecond
-	// drainSilence is how long a connection must have been silent to be closed
-	// while draining. A busy one is told with its next answer instead, because
-	// closing it could meet a request on its way.
-	drainSilence = time.Second
 )
 
 // runSweep enforces the time limits until stop is closed.
@@ -58,21 +54,34 @@ func (s *Server) sweepConns(now int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	draining := s.draining.Load()
+	drainSilence := s.silence.Load()
 	for c := range s.conns {
 		t := &c.timer
 		p := t.phase.Load()
 		switch {
 		case t.over(now):
 			t.fire(c, p)
+		case p == idle && draining && now-t.since.Load() > drainSilence && c.c.Peer() != netio.Sent:
+			// A busy one is told with its next answer instead: closing it could
+			// meet a request on its way.
+			t.fire(c, idle)
 		case p == idle && c.quick.holds.Load() && now-t.since.Load() > int64(silence):
 			if t.phase.CompareAndSwap(idle, woken) {
 				_ = c.c.SetReadDeadline(past) // it will want to give its memory back
 			}
-		case p == idle && draining && now-t.since.Load() > int64(drainSilence):
-			t.fire(c, idle)
 		case p == streaming && now-t.since.Load() > int64(lookAfter):
 			s.look(c, now)
+			t.lookUp()
 		}
+	}
+}
+
+// lookUp wakes a request whose upstream ended its direction just before it was
+// asked: netio's Ask can miss that, and nothing else would come.
+func (t *timer) lookUp() {
+	up := t.up.Load()
+	if up != nil && up.Peer() == netio.HalfClosed && t.up.CompareAndSwap(up, nil) {
+		_ = up.SetReadDeadline(past)
 	}
 }
 
@@ -82,14 +91,12 @@ func (s *Server) look(c *conn, now int64) {
 	t := &c.timer
 	switch c.c.Peer() {
 	case netio.Open:
-		t.half = 0
+		t.half.Store(0)
 	case netio.Gone:
 		t.fire(c, left)
 	case netio.HalfClosed:
-		if t.half == 0 {
-			t.half = now
-		}
-		if now-t.half > int64(s.o.HalfClose) {
+		t.half.CompareAndSwap(0, now)
+		if now-t.half.Load() > int64(s.o.HalfClose) {
 			t.fire(c, left)
 		}
 	}

@@ -21,7 +21,7 @@ const (
 	woken           // idle, and told to give its memory back
 )
 
-// timer is a connection's one time limit. Setting it is two stores; the server's
+// timer is a connection's one time limit. Setting it is a few stores; the server's
 // sweep looks at it a few times a second. That is coarse, and free: runtime
 // timers would cost a tenth of a request each.
 type timer struct {
@@ -30,12 +30,13 @@ type timer struct {
 	since atomic.Int64
 	ended atomic.Int32 // the phase that went on for too long
 	up    atomic.Pointer[upstream]
-	half  int64 // when the sweep first saw the downstream's end; the sweep's own
+	half  atomic.Int64 // when the sweep first saw the downstream's end, in this phase
 }
 
 func (t *timer) set(p phase, d time.Duration, now int64) {
 	t.since.Store(now)
 	t.span.Store(int64(d))
+	t.half.Store(0)
 	t.phase.Store(p)
 }
 
@@ -63,10 +64,13 @@ func (t *timer) fire(c *conn, p phase) {
 	if !t.ended.CompareAndSwap(nothing, p) {
 		return
 	}
-	if up := t.up.Load(); up != nil {
-		_ = up.SetDeadline(past)
-	}
+	// The downstream first: who wakes from the upstream has an answer to write,
+	// and its own deadline for that must be the later one.
 	if p != left {
 		_ = c.c.SetDeadline(past)
+	}
+	// Whoever takes up has it: it cannot come back to the pool with a deadline.
+	if up := t.up.Swap(nil); up != nil {
+		_ = up.SetDeadline(past)
 	}
 }

@@ -24,6 +24,7 @@ func (c *conn) connect(ctx context.Context, target exchange.Target) {
 		a.connectFailed(err)
 		c.now = netio.Now()
 		c.done(a)
+		c.request.close = true
 		c.fail(a)
 		return
 	}
@@ -102,8 +103,8 @@ func (a *attempt) notAsked(ctx context.Context, err error) {
 func (c *conn) switchProtocols(ctx context.Context, a *attempt, upgrade string) {
 	m := &c.response
 	to := m.dropped("upgrade")
-	if upgrade == "" || to == "" {
-		c.broken(a, errStatusLine) // nobody asked for it
+	if upgrade == "" || to == "" || !c.body.ended() {
+		c.broken(a, errStatusLine) // nobody asked for it, or not to its end
 		return
 	}
 	m.Del("content-length")
@@ -120,7 +121,11 @@ func (c *conn) switchProtocols(ctx context.Context, a *attempt, upgrade string) 
 		return
 	}
 	a.up.in.Free()
-	c.tunnel(ctx, a, c.in.Bytes()[c.request.size+c.body.early:])
+	early := c.in.Bytes()[c.request.size+c.body.early:]
+	if c.body.rest.Len() > 0 {
+		early = c.body.rest.Bytes() // then the body took all of the former
+	}
+	c.tunnel(ctx, a, early)
 }
 
 // tunnel passes bytes both ways until both directions have ended. early is what
@@ -128,7 +133,7 @@ func (c *conn) switchProtocols(ctx context.Context, a *attempt, upgrade string) 
 func (c *conn) tunnel(ctx context.Context, a *attempt, early []byte) {
 	c.timer.clear()
 	r := &c.x.Record
-	c.body.early += len(early)
+	c.opaque = true
 	c.c.Unread(bytes.Clone(early)) // the buffer is given back before the tunnel ends
 	in, out, ended := tcp.Join(ctx, c.c, a.up.Conn, c.s.o.TunnelIdle)
 	r.BytesIn += uint64(in)

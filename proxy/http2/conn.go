@@ -43,7 +43,7 @@ type conn struct {
 
 	mu         sync.Mutex // guards the fields below
 	room       sync.Cond
-	enc        *hpack.Encoder
+	enc        encoder
 	wbuf       []byte
 	unwritten  int // bytes in a writer's hands
 	writing    bool
@@ -79,7 +79,7 @@ func newConn(s *Server, io *netio.Conn, client bool) *conn {
 		sendWindow: defaultWindow, recvWindow: connWindow, nextID: 1, idleSince: netio.Now(),
 	}
 	c.room.L = &c.mu
-	c.enc = hpack.NewEncoder(blockWriter{c})
+	c.enc.limit = headerTable
 	c.dec = hpack.NewDecoder(headerTable, c.emit)
 	if client {
 		c.wbuf = append(c.output(), preface...)

@@ -38,23 +38,14 @@ func release(buf []byte) {
 	}
 }
 
-// blockWriter appends what the encoder writes to the connection's output.
-type blockWriter struct{ c *conn }
-
-func (w blockWriter) Write(p []byte) (int, error) {
-	w.c.wbuf = append(w.c.wbuf, p...)
-	return len(p), nil
-}
-
 // encode writes a header block in wire order, for the dynamic table is shared.
 // The lock is held.
 func (c *conn) encode(id uint32, fields []hpack.HeaderField, end bool) {
 	start := len(c.output())
 	c.wbuf = appendFrameHead(c.wbuf, 0, 0, 0, 0)
+	c.wbuf = c.enc.begin(c.wbuf)
 	for i := range fields {
-		f := fields[i]
-		f.Sensitive = f.Sensitive || volatile(f.Name)
-		_ = c.enc.WriteField(f) // blockWriter takes everything
+		c.wbuf = c.enc.field(c.wbuf, &fields[i])
 	}
 	var flags byte
 	if end {

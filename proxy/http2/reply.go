@@ -9,6 +9,7 @@ import (
 
 	"github.com/telemesh/telemesh/internal/vocab"
 	"github.com/telemesh/telemesh/proxy/exchange"
+	"github.com/telemesh/telemesh/proxy/netio"
 )
 
 // failure is why an attempt failed, and what becomes of it if it was the last.
@@ -67,6 +68,11 @@ func (st *stream) again(b *batch, target exchange.Target) {
 	}
 	st.target, st.settled = target, target.Endpoint == nil
 	st.x.Record.Flags, st.x.Record.Detail = "", ""
+	if target.Backoff > 0 {
+		st.limits.backoff(netio.Now(), target.Backoff)
+		st.limits.arm(st)
+		return
+	}
 	st.try(b)
 }
 

@@ -95,8 +95,7 @@ func (c *conn) onSettings(h frameHead, p []byte) error {
 func (c *conn) applySetting(id uint16, value uint32) error {
 	switch id {
 	case settingHeaderTableSize:
-		c.enc.SetMaxDynamicTableSizeLimit(min(value, headerTable))
-		c.enc.SetMaxDynamicTableSize(min(value, headerTable))
+		c.enc.resize(int(min(value, headerTable)))
 	case settingEnablePush:
 		if value > 1 || c.client && value == 1 {
 			return &connError{errProtocol, "settings_value"}

@@ -17,6 +17,7 @@ const streamIdle = 5 * time.Minute
 // for each would cost more than its rare useless call.
 type limits struct {
 	request, try int64
+	again        int64 // when the next attempt begins
 	idle         time.Duration
 	quietSince   int64
 	moved        bool // something moved since quietSince
@@ -48,11 +49,14 @@ func (l *limits) attempt(now int64, perTry time.Duration) {
 	}
 }
 
+// backoff has the next attempt begin later.
+func (l *limits) backoff(now int64, d time.Duration) { l.try, l.again = 0, now+int64(d) }
+
 // head ends the attempt's deadline.
 func (l *limits) head() { l.try = 0 }
 
 func (l *limits) clear() {
-	l.request, l.try, l.idle, l.moved = 0, 0, 0, false
+	l.request, l.try, l.again, l.idle, l.moved = 0, 0, 0, 0, false
 }
 
 func (l *limits) stop() {
@@ -69,6 +73,9 @@ func (l *limits) next() int64 {
 	}
 	if l.try != 0 {
 		next = min(next, l.try)
+	}
+	if l.again != 0 {
+		next = min(next, l.again)
 	}
 	return next
 }
@@ -107,11 +114,14 @@ func (st *stream) expired(b *batch, now int64) {
 	}
 	switch {
 	case l.request != 0 && now >= l.request:
-		l.request = math.MaxInt64 // no second time, while the answer drains
+		l.request, l.again = math.MaxInt64, 0 // no second time, while the answer drains
 		st.timedOut(b, failure{kind: exchange.Timeout, flag: vocab.FlagUpstreamTimeout, cause: "upstream_response_timeout", status: 504, code: errCancel, last: true})
 	case l.try != 0 && now >= l.try:
 		l.try = 0
 		st.timedOut(b, failure{kind: exchange.Timeout, flag: vocab.FlagUpstreamTimeout, cause: "upstream_per_try_timeout", status: 504, code: errCancel})
+	case l.again != 0 && now >= l.again:
+		l.again = 0
+		st.try(b)
 	case now >= l.quietSince+int64(l.idle):
 		st.timedOut(b, failure{kind: exchange.Local, flag: vocab.FlagStreamIdle, cause: "stream_idle_timeout", status: 408, code: errCancel, last: true})
 	}

@@ -102,8 +102,9 @@ func (c *Conn) Fill(b *Buffer) error {
 //
 // That is safe with an edge-triggered poller because the wait is armed before
 // the write, so that whatever the peer does about it is a new edge. What it did
-// earlier shows with the next edge, at the latest the reset that the write
-// provokes. An error of the write is the result only if nothing could be read.
+// earlier shows with the next edge, which is the reset that the write provokes
+// if it has closed; one that has only ended its direction and reads on gives none,
+// so whoever asks has to look at Peer now and then. An error of the write is the result only if nothing could be read.
 func (c *Conn) Ask(p []byte, b *Buffer) (written int, err error) {
 	if c.raw == nil || len(c.early) > 0 || len(p) == 0 {
 		written, err = c.Write(p)

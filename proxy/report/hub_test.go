@@ -159,6 +159,11 @@ func (fakeGauges) PolicyCounters() []*telemetryv1.PolicyCounter { return nil }
 
 func start(t *testing.T, h *fakeHub, store *Store) *site {
 	t.Helper()
+	return startWithGrace(t, h, store, patience)
+}
+
+func startWithGrace(t *testing.T, h *fakeHub, store *Store, grace time.Duration) *site {
+	t.Helper()
 	l := bufconn.Listen(1 << 20)
 	server := grpc.NewServer()
 	telemetryv1.RegisterTelemetryServiceServer(server, h)
@@ -177,7 +182,7 @@ func start(t *testing.T, h *fakeHub, store *Store) *site {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ran := make(chan error, 1)
-	go func() { ran <- sender.Run(ctx, patience) }()
+	go func() { ran <- sender.Run(ctx, grace) }()
 	stop := sync.OnceValue(func() error { cancel(); return <-ran })
 	t.Cleanup(func() {
 		_ = stop() // its result is the test's to judge

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -25,6 +26,8 @@ const (
 	// awayEvery is the pace while there is no stream: fine enough for the
 	// hub's one-second cells, coarse enough to keep minutes of them.
 	awayEvery = time.Second
+	// insistEvery is the pace of last flushes to a hub that is away.
+	insistEvery = 250 * time.Millisecond
 	// What is sent and not yet acknowledged is bounded by both.
 	maxUnackedBatches = 600
 	maxUnackedBytes   = 32 << 20
@@ -57,6 +60,7 @@ type SenderOptions struct {
 type Sender struct {
 	o       SenderOptions
 	encoder *record.Encoder
+	insist  atomic.Int64 // nanoseconds
 
 	// Only Run's goroutine touches what follows.
 	sequence      uint64
@@ -76,11 +80,17 @@ func NewSender(o SenderOptions) (*Sender, error) {
 	return &Sender{o: o, encoder: enc}, nil
 }
 
+// Insist has the last flush take up to d and be tried again while the hub is
+// away, where Run would give up at once: for a process whose end nobody waits
+// for. It may be called while Run runs, and again.
+func (s *Sender) Insist(d time.Duration) { s.insist.Store(int64(d)) }
+
 // Run sends until ctx ends, then flushes once more and waits up to grace for
 // the acknowledgement. It returns only when no stream is open.
 func (s *Sender) Run(ctx context.Context, grace time.Duration) error {
 	backoff := 50 * time.Millisecond
 	lastTries := 3 // after ctx has ended
+	var ended time.Time
 	for {
 		started := time.Now()
 		err := s.stream(ctx, grace)
@@ -89,6 +99,13 @@ func (s *Sender) Run(ctx context.Context, grace time.Duration) error {
 			var refused *refusedError
 			if errors.As(err, &refused) && lastTries > 0 {
 				continue // without the refused batch the rest has a chance
+			}
+			if ended.IsZero() {
+				ended = time.Now()
+			}
+			if err != nil && time.Since(ended) < time.Duration(s.insist.Load()) {
+				time.Sleep(insistEvery)
+				continue
 			}
 			return err
 		}
@@ -122,7 +139,7 @@ func (s *Sender) stream(ctx context.Context, grace time.Duration) error {
 	open, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	// An unreachable hub must not hold the final flush back.
-	stop := context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })
+	stop := context.AfterFunc(ctx, func() { s.cancelAfter(time.Now(), grace, cancel) })
 	defer stop()
 
 	stream, err := telemetryv1.NewTelemetryServiceClient(s.o.Conn).Push(open)
@@ -160,6 +177,16 @@ func (s *Sender) stream(ctx context.Context, grace time.Duration) error {
 			s.cut(true)
 		}
 	}
+}
+
+// cancelAfter cancels when grace is over, or what Insist says by then.
+func (s *Sender) cancelAfter(began time.Time, grace time.Duration, cancel func()) {
+	left := time.Until(began.Add(max(grace, time.Duration(s.insist.Load()))))
+	if left <= 0 {
+		cancel()
+		return
+	}
+	time.AfterFunc(min(left, insistEvery), func() { s.cancelAfter(began, grace, cancel) })
 }
 
 // end takes in what the hub said before the stream broke. A failed send says

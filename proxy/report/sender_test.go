@@ -2,7 +2,9 @@ package report
 
 import (
 	"fmt"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -191,6 +193,38 @@ func TestRunEndsWithoutAHub(t *testing.T) {
 	s.observe(200, 0, 10)
 	s.until("two attempts", func() bool { return s.streams >= 2 })
 	if err := s.stop(); err == nil {
+		t.Error("Run says nothing of what could not be flushed")
+	}
+}
+
+// A hub that is away when a process ends that nobody waits for gets the counts
+// when it is back.
+func TestRunInsistsWhereItIsTold(t *testing.T) {
+	var up atomic.Bool
+	h := newFakeHub(t, func(*telemetryv1.Batch) reaction { return reaction{die: !up.Load()} })
+	s := start(t, h, NewStore())
+	s.sender.Insist(patience)
+	s.observe(200, 0, 10)
+	stopped := make(chan error, 1)
+	go func() { stopped <- s.stop() }()
+	s.until("two attempts more", func() bool { return s.streams >= 4 })
+	up.Store(true)
+	if err := <-stopped; err != nil {
+		t.Fatalf("Run: %v", err)
+	}
+	s.exactly(10, nil)
+}
+
+func TestRunStopsInsisting(t *testing.T) {
+	h := newFakeHub(t, func(*telemetryv1.Batch) reaction { return reaction{hold: true} }) // never says a word
+	s := startWithGrace(t, h, NewStore(), time.Millisecond)
+	s.sender.Insist(time.Hour)
+	s.observe(200, 0, 10)
+	stopped := make(chan error, 1)
+	go func() { stopped <- s.stop() }()
+	s.until("a batch", func() bool { return s.received > 0 })
+	s.sender.Insist(0)
+	if err := <-stopped; err == nil {
 		t.Error("Run says nothing of what could not be flushed")
 	}
 }

@@ -143,6 +143,10 @@ func (s *Server) Serve(ctx context.Context, c *netio.Conn, f Facts) {
 		}
 		x.Fail("", "")
 		x.Record.Code, x.Response = 0, nil
+		select {
+		case <-time.After(target.Backoff):
+		case <-ctx.Done(): // which the attempt finds
+		}
 	}
 }
 
@@ -160,7 +164,7 @@ func (s *Server) newExchange(f *Facts) *exchange.Exchange {
 	x.OriginalDestination = f.OriginalDestination
 	x.TLS = f.TLS
 	x.Record.Start = time.Now()
-	x.Record.Protocol, x.Record.Host, x.Record.Verdict = "tcp", f.host(), vocab.VerdictOK
+	x.Record.Protocol, x.Record.Host, x.Record.Verdict = vocab.ProtocolTCP, f.host(), vocab.VerdictOK
 	return x
 }
 

@@ -10,8 +10,9 @@ import (
 )
 
 const (
-	// maxEpochs of one sender are kept apart. A sender is one process at a
-	// time, so more than two means that it restarts over and over.
+	// maxEpochs of one sender are kept apart. A sender is one process at a time,
+	// two while one hands over to the next, so more than two means that it
+	// restarts over and over.
 	maxEpochs = 4
 	// maxFolded epochs are remembered by number: a batch of an epoch forgotten
 	// beyond that would count again, a thousand restarts after it was sent.

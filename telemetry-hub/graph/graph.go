@@ -82,9 +82,14 @@ func (e *edge) main() (*ring, string) {
 	return e.byDest, "destination"
 }
 
+// succeeded is how long after a process was heard an earlier one of its instance
+// does not count. Later it does: a clock may run backwards between two starts.
+const succeeded = 5 * time.Second
+
 // gauges is the recent past of one sidecar's saturation.
 type gauges struct {
 	node     Ref
+	epoch    uint64 // of the process that last is of
 	last     *telemetryv1.Saturation
 	lastTime int64 // Unix nanoseconds
 	cpu      float64
@@ -208,6 +213,12 @@ func (g *Graph) applySaturation(at int64, b *telemetryv1.Batch) {
 	if known == nil {
 		known = &gauges{node: RefOf(b.GetNode())}
 		g.gauges[b.GetSender()] = known
+	}
+	switch {
+	case b.GetEpoch() < known.epoch && at-known.lastTime < int64(succeeded):
+		return // of a process that drains beside its successor
+	case b.GetEpoch() != known.epoch:
+		known.epoch, known.last, known.cpu = b.GetEpoch(), nil, 0
 	}
 	if at <= known.lastTime {
 		return

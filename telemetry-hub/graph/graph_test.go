@@ -391,3 +391,30 @@ func TestTheOrderOfBatchesDoesNotMatter(t *testing.T) {
 		}
 	})
 }
+
+// A process that drains beside its successor says how much CPU it has used since
+// long ago: to take that for the successor's would be a load of many cores.
+func TestSaturationIsTheSuccessors(t *testing.T) {
+	m := newMesh()
+	m.at(20)
+	tell := func(second int64, epoch uint64, cpu time.Duration) {
+		m.Apply(&telemetryv1.Batch{
+			Sender: "b-1", Epoch: epoch, TimeUnixNano: start.Add(time.Duration(second) * time.Second).UnixNano(), Node: workload("b"),
+			Saturation: &telemetryv1.Saturation{CpuNanos: uint64(cpu)},
+		}, nil)
+	}
+	tell(1, 1, time.Hour)
+	tell(2, 2, time.Second)
+	tell(3, 1, time.Hour)
+	tell(4, 2, 2*time.Second)
+	if s, at := m.Heard("b-1"); s.GetCpuNanos() != uint64(2*time.Second) || at != start.Add(4*time.Second).UnixNano() {
+		t.Errorf("heard %v at %d", s, at)
+	}
+	if cpu := m.gauges["b-1"].cpu; cpu != 0.5 {
+		t.Errorf("cpu %v, want 0.5", cpu)
+	}
+	tell(10, 1, time.Second) // it is alone again
+	if s, _ := m.Heard("b-1"); s.GetCpuNanos() != uint64(time.Second) {
+		t.Errorf("heard %v", s)
+	}
+}

@@ -140,7 +140,10 @@ func (r *Registry) Connect(stream grpc.BidiStreamingServer[discoveryv1.ConnectRe
 	if hello == nil || hello.GetNode().GetInstance() == "" || hello.GetNode().GetService() == "" {
 		return status.Error(codes.InvalidArgument, "the first message must be a hello with an instance and a service")
 	}
-	kick, id := r.join(hello.GetNode())
+	kick, id, ok := r.join(hello.GetNode())
+	if !ok {
+		return errTaken
+	}
 	instance := hello.GetNode().GetInstance()
 	received := make(chan error, 1)
 	told := newTold(hello.GetResourceVersions())
@@ -202,12 +205,18 @@ func (r *Registry) listen(stream grpc.BidiStreamingServer[discoveryv1.ConnectReq
 }
 
 // join makes a new connection the one in charge of its instance. Each has a
-// kick of its own, lest a dead one swallow what is meant for its successor.
-func (r *Registry) join(n *discoveryv1.Node) (kick <-chan struct{}, id uint64) {
+// kick of its own, lest a dead one swallow what is meant for its successor. It
+// is not ok for a process of an earlier epoch while a later one is connected: it
+// has been replaced and drains, and the two would take the name from each other
+// for ever.
+func (r *Registry) join(n *discoveryv1.Node) (kick <-chan struct{}, id uint64, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.streams++
 	m := r.members[n.GetInstance()]
+	if m != nil && m.Connected && n.GetEpoch() < m.Node.GetEpoch() {
+		return nil, 0, false
+	}
+	r.streams++
 	if m == nil {
 		m = &member{}
 		r.members[n.GetInstance()] = m
@@ -222,7 +231,7 @@ func (r *Registry) join(n *discoveryv1.Node) (kick <-chan struct{}, id uint64) {
 	r.o.Logger.Info("sidecar joined", "instance", n.GetInstance(), "service", n.GetService(), "inbound", n.GetInboundAddress())
 	r.save()
 	r.kickAll()
-	return m.kick, r.streams
+	return m.kick, r.streams, true
 }
 
 // leave marks a sidecar as lost, or forgets it when it said goodbye.

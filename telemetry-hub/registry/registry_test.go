@@ -197,3 +197,46 @@ func TestDamagedFileStartsWithout(t *testing.T) {
 	}
 	r.join(node("a-1", "a"), nil)
 }
+
+// While a sidecar hands over to its successor both are there. The new one takes
+// the place without anybody noticing, and the old one can neither have it back
+// nor take it along when it leaves.
+func TestOldProcessDoesNotDisturbItsSuccessor(t *testing.T) {
+	r := newRig(t, "")
+	at := func(epoch uint64) *discoveryv1.Node {
+		n := node("reviews-1", "reviews")
+		n.Epoch = epoch
+		return n
+	}
+	caller := r.join(node("caller-1", "caller"), nil)
+	old := r.join(at(1), nil)
+	old.health(true)
+	caller.until(func() bool { return caller.endpoint("reviews").GetHealthy() })
+	successor := r.join(at(2), nil)
+	for range 3 { // it tries to come back, and is told to leave
+		stream, _ := r.open()
+		if err := stream.Send(&discoveryv1.ConnectRequest{Message: &discoveryv1.ConnectRequest_Hello{Hello: &discoveryv1.Hello{Node: at(1)}}}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := stream.Recv(); status.Code(err) != codes.Aborted {
+			t.Fatalf("the old process got %v, want %s", err, codes.Aborted)
+		}
+	}
+	if err := old.CloseSend(); err != nil && status.Code(err) != codes.Aborted {
+		t.Fatal(err)
+	}
+	if e := r.Services(); len(e) != 2 || len(e[1].GetEndpoints()) != 1 || !e[1].GetEndpoints()[0].GetHealthy() {
+		t.Errorf("services: %v", e)
+	}
+	// If the successor dies before it serves, the old process may come back.
+	successor.cut()
+	eventually(t, "the successor is lost", func() bool {
+		for _, s := range r.Sidecars() {
+			if s.Node.GetInstance() == "reviews-1" {
+				return !s.Connected
+			}
+		}
+		return false
+	})
+	r.join(at(1), nil)
+}

@@ -82,7 +82,7 @@ func (f *filter) matchStatus(r *topologyv1.Record) bool {
 	case "":
 		return true
 	case "error":
-		return r.Code == 0 && r.Protocol != "tcp" || r.Code >= 500 || r.GRPCStatus != "" && r.GRPCStatus != "0"
+		return r.Code == 0 && r.Protocol != vocab.ProtocolTCP || r.Code >= 500 || r.GRPCStatus != "" && r.GRPCStatus != "0"
 	case vocab.VerdictDenied, vocab.VerdictThrottled:
 		return r.Verdict == f.status
 	}
