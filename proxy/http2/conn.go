@@ -69,6 +69,8 @@ type conn struct {
 	resetNext  int
 	idleSince  int64
 	idleTimer  *time.Timer
+	looking    bool // lookTimer is set
+	lookTimer  *time.Timer
 	free       []*stream // ended, for the next ones
 }
 
@@ -178,6 +180,9 @@ func (c *conn) finish(err error) {
 	if c.idleTimer != nil {
 		c.idleTimer.Stop()
 	}
+	if c.lookTimer != nil {
+		c.lookTimer.Stop()
+	}
 	for id, h := range c.streams {
 		c.batch.resets = append(c.batch.resets, resetDue{sentEnd{h.sink, c, id}, errInternal, causeLost})
 		h.closed = true
@@ -279,6 +284,7 @@ func (c *conn) fault(h *half, code errCode, reason string) {
 // busy and unused follow the first and the last stream.
 func (c *conn) busy() {
 	if c.client {
+		c.watchEnd()
 		c.server.o.Gauges.PoolActive.Add(1)
 		c.server.o.Gauges.PoolIdle.Add(-1)
 	}
