@@ -206,7 +206,9 @@ func (c *crossing) call() (leave func()) {
 // TestBridgeCarriesAnEarlyAnswer: an application may answer before it has read
 // what it is asked.
 func TestBridgeCarriesAnEarlyAnswer(t *testing.T) {
-	h := func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "too much", http.StatusRequestEntityTooLarge) }
+	h := func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "too much", http.StatusRequestEntityTooLarge)
+	}
 	crossings(t, h, func(t *testing.T, c *crossing) {
 		body, w := io.Pipe() // never ends by itself
 		go func() {
