@@ -299,9 +299,11 @@ func (a *http2Answer) readHead(s exchange.Stream, head bool) error {
 	out = append(strconv.AppendInt(append(out, "HTTP/1.1 "...), int64(status), 10), ' ')
 	out = append(append(out, reasonPhrase(status)...), "\r\n"...)
 	a.left = -1
+	bodiless := head || status == 204 || status == 304
+	trailers := !bodiless && announcesTrailers(fields)
 	for _, f := range fields {
 		switch {
-		case f.Name == "" || f.Name[0] == ':':
+		case f.Name == "" || f.Name[0] == ':', f.Name == "content-length" && trailers:
 			continue
 		case f.Name == "content-length":
 			n, err := strconv.ParseInt(f.Value, 10, 64)
@@ -316,10 +318,21 @@ func (a *http2Answer) readHead(s exchange.Stream, head bool) error {
 		out = appendField(out, f.Name, f.Value)
 	}
 	if status >= 200 {
-		out = a.frame(out, s, head || status == 204 || status == 304)
+		out = a.frame(out, s, bodiless)
 	}
 	a.pending = append(out, "\r\n"...)
 	return nil
+}
+
+// announcesTrailers reports that an answer is to be chunked even if it has a
+// length: HTTP/1 has trailers behind chunks only.
+func announcesTrailers(fields []exchange.Field) bool {
+	for _, f := range fields {
+		if f.Name == "trailer" || f.Name == "content-type" && isGRPC(f.Value) {
+			return true
+		}
+	}
+	return false
 }
 
 // frame decides how the body's end will be found.
