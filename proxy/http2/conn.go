@@ -36,7 +36,9 @@ type conn struct {
 	settled       bool // the first SETTINGS came
 	guard         guard
 	batch         batch
+	lookTimer     *time.Timer
 
+	looking  atomic.Bool    // lookTimer is set
 	load     atomic.Int32   // streams
 	writers  sync.WaitGroup // of the output
 	deciders sync.WaitGroup // goroutines in which Begin waits, and bridges
@@ -69,8 +71,6 @@ type conn struct {
 	resetNext  int
 	idleSince  int64
 	idleTimer  *time.Timer
-	looking    bool // lookTimer is set
-	lookTimer  *time.Timer
 	free       []*stream // ended, for the next ones
 }
 
@@ -96,6 +96,9 @@ func (c *conn) run() error {
 	c.batch.run()
 	c.startIdle()
 	err := c.read()
+	if c.lookTimer != nil {
+		c.lookTimer.Stop()
+	}
 	c.finish(err)
 	return err
 }
@@ -134,6 +137,7 @@ func (c *conn) read() error {
 func (c *conn) use() error {
 	err := c.consume()
 	c.batch.run()
+	c.lookLater()
 	if err == nil {
 		c.waitRoom()
 	}
@@ -179,9 +183,6 @@ func (c *conn) finish(err error) {
 	c.closed, c.draining = true, true
 	if c.idleTimer != nil {
 		c.idleTimer.Stop()
-	}
-	if c.lookTimer != nil {
-		c.lookTimer.Stop()
 	}
 	for id, h := range c.streams {
 		c.batch.resets = append(c.batch.resets, resetDue{sentEnd{h.sink, c, id}, errInternal, causeLost})
@@ -284,7 +285,6 @@ func (c *conn) fault(h *half, code errCode, reason string) {
 // busy and unused follow the first and the last stream.
 func (c *conn) busy() {
 	if c.client {
-		c.watchEnd()
 		c.server.o.Gauges.PoolActive.Add(1)
 		c.server.o.Gauges.PoolIdle.Add(-1)
 	}

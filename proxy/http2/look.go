@@ -6,37 +6,30 @@ import (
 	"github.com/telemesh/telemesh/proxy/netio"
 )
 
-// lookEvery is how often an upstream connection with streams is looked at.
-const lookEvery = 500 * time.Millisecond
+// lookAfter is when a connection's end that came together with bytes shows.
+const lookAfter = 500 * time.Millisecond
 
-// watchEnd looks now and then whether the upstream has ended its direction: the
-// reader, which does not ask the socket twice for one wake-up, can miss an end
-// that came together with the last bytes, and then nothing else would come. The
-// lock is held.
-func (c *conn) watchEnd() {
-	if c.looking || c.closed {
+// lookLater has somebody look at the connection after a read. The reader does
+// not ask the socket twice for one wake-up, so it can miss that the peer ended
+// its direction with what was just read, and then nothing else would come. A
+// connection on which nothing comes is not looked at, and costs nothing.
+func (c *conn) lookLater() {
+	if c.looking.Load() || !c.io.Plain() {
 		return
 	}
-	c.looking = true
+	c.looking.Store(true)
 	if c.lookTimer == nil {
-		c.lookTimer = time.AfterFunc(lookEvery, c.look)
+		c.lookTimer = time.AfterFunc(lookAfter, c.look)
 		return
 	}
-	c.lookTimer.Reset(lookEvery)
+	c.lookTimer.Reset(lookAfter)
 }
 
-// look is the timer's function. An unused connection costs nothing: the next
-// stream sets the timer again.
+// look is the timer's function. What is read after its first line is looked at
+// another time.
 func (c *conn) look() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.looking = false
-	if c.closed || len(c.streams) == 0 {
-		return
-	}
-	if state := c.io.Peer(); state == netio.HalfClosed || state == netio.Gone {
+	c.looking.Store(false)
+	if c.io.Peer() == netio.HalfClosed {
 		_ = c.io.SetReadDeadline(past)
-		return
 	}
-	c.watchEnd()
 }
