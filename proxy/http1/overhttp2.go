@@ -26,8 +26,9 @@ type overHTTP2 struct {
 	begin      func(fields []exchange.Field, end bool) (exchange.Stream, error)
 	cancel     context.CancelFunc // of begin
 	secure     bool
-	opened     chan struct{} // closed once stream or failed is set
-	headMethod bool          // the request is a HEAD
+	opened     chan struct{}   // closed once stream or failed is set
+	ended      <-chan struct{} // closed with the connection, or when a deadline passes
+	headMethod bool            // the request is a HEAD
 
 	// The writer's.
 	begun    bool
@@ -54,7 +55,7 @@ func newOverHTTP2(ctx context.Context, open exchange.Opener, t exchange.Target) 
 	t.Endpoint = nil // the attempt's
 	return &overHTTP2{
 		begin:  func(fields []exchange.Field, end bool) (exchange.Stream, error) { return open(ctx, t, fields, end) },
-		cancel: cancel, secure: t.TLS != nil, opened: make(chan struct{}),
+		cancel: cancel, secure: t.TLS != nil, opened: make(chan struct{}), ended: ctx.Done(),
 	}
 }
 
@@ -167,7 +168,11 @@ func (c *overHTTP2) writeData(p []byte) {
 
 // Read implements net.Conn.
 func (c *overHTTP2) Read(p []byte) (int, error) {
-	<-c.opened
+	select {
+	case <-c.opened:
+	case <-c.ended:
+		return 0, c.reason(net.ErrClosed)
+	}
 	c.mu.Lock()
 	stream, err := c.stream, c.failed
 	c.mu.Unlock()
