@@ -1,6 +1,7 @@
 package record
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -18,6 +19,9 @@ const (
 	// maxRawBytes bounds the memory that a compressed block can claim.
 	maxRawBytes = 64 << 20
 )
+
+// zstdMagic begins a compressed block; any other begins with its version.
+var zstdMagic = []byte{0x28, 0xb5, 0x2f, 0xfd}
 
 // ErrCorrupt marks a block that is not in this package's format.
 var ErrCorrupt = errors.New("corrupt record block")
@@ -60,9 +64,12 @@ func (d *Decoder) Decode(src []byte, want int) (*Columns, error) {
 	if want == 0 && len(src) == 0 {
 		return &Columns{}, nil
 	}
-	raw, err := d.zstd.DecodeAll(src, nil)
-	if err != nil {
-		return nil, fmt.Errorf("%w: decompress: %w", ErrCorrupt, err)
+	raw := bytes.Clone(src)
+	if bytes.HasPrefix(src, zstdMagic) {
+		var err error
+		if raw, err = d.zstd.DecodeAll(src, nil); err != nil {
+			return nil, fmt.Errorf("%w: decompress: %w", ErrCorrupt, err)
+		}
 	}
 	r := reader{b: raw}
 	if version := r.byte(); version != blockVersion {
@@ -112,6 +119,12 @@ func (c *column) decode(kind byte, body []byte, rows int) bool {
 		for i := range c.ints {
 			c.ints[i] = r.uvarint()
 		}
+	case kindSame:
+		v := r.uvarint()
+		c.ints = make([]uint64, rows)
+		for i := range c.ints {
+			c.ints[i] = v
+		}
 	case kindFixed:
 		if rows == 0 || len(body)%rows != 0 {
 			return rows == 0 && len(body) == 0
@@ -137,9 +150,11 @@ func (c *column) decodeDict(r *reader, rows int) bool {
 	c.codes = make([]uint32, rows)
 	for i := range c.codes {
 		var code uint64
-		if entries <= 256 {
+		switch {
+		case entries == 1:
+		case entries <= 256:
 			code = uint64(r.byte())
-		} else {
+		default:
 			code = r.uvarint()
 		}
 		if code >= entries {

@@ -20,7 +20,8 @@ const (
 	kindDelta   = 1 // zigzag varint differences to the row before
 	kindUvarint = 2 // one uvarint a row
 	kindFixed   = 3 // rows of equal width
-	kindDict    = 4 // uvarint(entries) (uvarint(len) bytes)* then one code a row: a byte up to 256 entries, else a uvarint
+	kindDict    = 4 // uvarint(entries) (uvarint(len) bytes)* then one code a row: none for one entry, a byte up to 256, else a uvarint
+	kindSame    = 5 // one uvarint for all rows
 )
 
 // Encoder turns records into compressed column blocks. It keeps its buffers
@@ -46,7 +47,7 @@ func NewEncoder() (*Encoder, error) {
 	return &Encoder{zstd: z, dict: make(map[string]uint32)}, nil
 }
 
-// Append encodes rs and appends the compressed block to dst.
+// Append encodes rs and appends the block to dst, compressed if that pays.
 func (e *Encoder) Append(dst []byte, rs []Record) []byte {
 	e.raw = append(e.raw[:0], blockVersion)
 	e.raw = binary.AppendUvarint(e.raw, uint64(len(rs)))
@@ -72,8 +73,16 @@ func (e *Encoder) Append(dst []byte, rs []Record) []byte {
 	for _, c := range textColumns {
 		e.text(c.number, rs, c.get)
 	}
+	if len(e.raw) <= leanBytes*len(rs) {
+		return append(dst, e.raw...)
+	}
 	return e.zstd.EncodeAll(e.raw, dst)
 }
+
+// leanBytes a record are left as they are: they are mostly random ids, and
+// compression would cost more than the rest of a record's encoding. Above that
+// there are texts that repeat.
+const leanBytes = 64
 
 // textColumns are the dictionary-coded columns; set is the decoder's half.
 var textColumns = []struct {
@@ -122,14 +131,22 @@ func (e *Encoder) delta(number int, rs []Record, get func(*Record) int64) {
 // uvarint leaves out a column that is zero in every row.
 func (e *Encoder) uvarint(number int, rs []Record, get func(*Record) uint64) {
 	e.body = e.body[:0]
-	var any uint64
+	var first uint64
+	same := true
 	for i := range rs {
 		v := get(&rs[i])
-		any |= v
+		if i == 0 {
+			first = v
+		}
+		same = same && v == first
 		e.body = binary.AppendUvarint(e.body, v)
 	}
-	if any != 0 {
+	switch {
+	case !same:
 		e.column(number, kindUvarint)
+	case first != 0:
+		e.body = binary.AppendUvarint(e.body[:0], first)
+		e.column(number, kindSame)
 	}
 }
 
@@ -161,6 +178,13 @@ func (e *Encoder) text(number int, rs []Record, get func(*Record) string) {
 		e.body = binary.AppendUvarint(e.body, uint64(len(s)))
 		e.body = append(e.body, s...)
 	}
+	if len(e.list) > 1 {
+		e.appendCodes()
+	}
+	e.column(number, kindDict)
+}
+
+func (e *Encoder) appendCodes() {
 	for _, code := range e.codes {
 		if len(e.list) <= 256 {
 			e.body = append(e.body, byte(code))
@@ -168,7 +192,6 @@ func (e *Encoder) text(number int, rs []Record, get func(*Record) string) {
 			e.body = binary.AppendUvarint(e.body, uint64(code))
 		}
 	}
-	e.column(number, kindDict)
 }
 
 // code is a text's place in the dictionary.

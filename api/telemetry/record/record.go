@@ -7,7 +7,7 @@
 //	column = uvarint(number) kind uvarint(length) body
 //
 // Column numbers are those of internal/vocab. The block is compressed with
-// zstd at its fastest level.
+// zstd at its fastest level where that pays.
 package record
 
 import "time"

@@ -93,7 +93,7 @@ type Batch struct {
 	Edges []*Edge `protobuf:"bytes,6,rep,name=edges,proto3" json:"edges,omitempty"`
 	// Tier 0: every series that changed since the previous batch, cumulative.
 	Aggregates []*Aggregate `protobuf:"bytes,7,rep,name=aggregates,proto3" json:"aggregates,omitempty"`
-	// Tier 1: one thin record per request, as columns (package record), zstd.
+	// Tier 1: one thin record per request, as columns (package record).
 	Records []byte `protobuf:"bytes,8,opt,name=records,proto3" json:"records,omitempty"`
 	// Number of rows in records. The hub refuses a batch whose columns disagree.
 	RecordCount uint32 `protobuf:"varint,9,opt,name=record_count,json=recordCount,proto3" json:"record_count,omitempty"`
