@@ -247,3 +247,42 @@ func TestBridgeCarriesInterimAnswers(t *testing.T) {
 		c.once(2)
 	})
 }
+
+// TestBridgeServesHTTP10: its answer ends with the connection, without chunks.
+func TestBridgeServesHTTP10(t *testing.T) {
+	c := newCrossing(t, exchange.HTTP2, false, func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusOK)
+		_ = http.NewResponseController(w).Flush()
+		fmt.Fprintf(w, "%s in %s", r.URL.Path, r.Proto)
+	})
+	got := c.raw("GET /old HTTP/1.0\r\n\r\n")
+	want(t, got, "HTTP/1.1 200 OK\r\n", "connection: close", "\r\n\r\n/old in HTTP/2.0")
+	if strings.Contains(strings.ToLower(got), "chunked") {
+		t.Errorf("chunks in %q", got)
+	}
+	if rec := c.record(); rec.HTTPVersion != "HTTP/1.0" || rec.Code != 200 {
+		t.Errorf("record %s %d", rec.HTTPVersion, rec.Code)
+	}
+	c.once(1)
+}
+
+// TestBridgeDoesNotSwitchProtocols: an HTTP/2 application is a server that knows
+// no Upgrade.
+func TestBridgeDoesNotSwitchProtocols(t *testing.T) {
+	c := newCrossing(t, exchange.HTTP2, false, func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "upgrade %q", r.Header.Get("Upgrade"))
+	})
+	conn, in := c.dial()
+	fmt.Fprint(conn, "GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+	resp, err := http.ReadResponse(in, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, _ := io.ReadAll(resp.Body)
+	if resp.StatusCode != 200 || string(body) != `upgrade ""` {
+		t.Errorf("%d %s", resp.StatusCode, body)
+	}
+	conn.Close()
+	c.record()
+	c.once(1)
+}
