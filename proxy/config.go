@@ -7,6 +7,8 @@ import (
 	"os"
 	"strconv"
 	"time"
+
+	"github.com/telemesh/telemesh/proxy/exchange"
 )
 
 // Config is what an operator writes: flags of mesh-proxy.
@@ -22,6 +24,9 @@ type Config struct {
 	// AppAddress is where the application listens, host:port. Empty for a
 	// workload that only calls.
 	AppAddress string
+	// AppProtocol is what the application speaks, http1 or http2, if not both.
+	// Empty speaks with it as the caller does.
+	AppProtocol string
 	// ServicePort is the port under which callers know the service.
 	ServicePort int
 
@@ -72,6 +77,9 @@ const (
 	tlsPermissive = "permissive"
 	tlsStrict     = "strict"
 )
+
+// appProtocols are the values of AppProtocol.
+var appProtocols = map[string]exchange.Protocol{"": exchange.Same, "http1": exchange.HTTP1, "http2": exchange.HTTP2}
 
 // setDefaults fills what was left empty.
 func (c *Config) setDefaults() {
@@ -128,6 +136,9 @@ func (c *Config) validate() error {
 		if _, _, err := net.SplitHostPort(c.AppAddress); err != nil {
 			errs = append(errs, fmt.Errorf("--app-address %q: want host:port", c.AppAddress))
 		}
+	}
+	if _, ok := appProtocols[c.AppProtocol]; !ok {
+		errs = append(errs, fmt.Errorf("--app-protocol %q: want http1 or http2", c.AppProtocol))
 	}
 	if c.ServicePort < 0 || c.ServicePort > 65535 {
 		errs = append(errs, fmt.Errorf("--service-port %d: want 1 to 65535", c.ServicePort))

@@ -38,6 +38,7 @@ type pipeline struct {
 	selfHost   string // fully qualified service of the workload
 	selfRoute  string
 	appAddress string
+	appSpeaks  exchange.Protocol // Same: as the caller does
 	peers      *identity.Cache
 	routes     *route.Table
 	policy     checker
@@ -79,16 +80,21 @@ func (p *pipeline) Retry(x *exchange.Exchange, failed exchange.Outcome) (exchang
 	a.Endpoint = next
 	a.Number++
 	x.Destination = next.Peer
-	t := target(next)
+	t := target(x, next)
 	// What failed this very moment is likely to fail again at once.
 	t.Backoff = next.Cluster().Backoff(a.Number)
 	return t, true
 }
 
 // target sends a request to an endpoint, as its service's settings say.
-func target(e *cluster.Endpoint) exchange.Target {
+func target(x *exchange.Exchange, e *cluster.Endpoint) exchange.Target {
 	c := e.Cluster()
-	return exchange.Target{Address: e.Address, TLS: e.TLS, Endpoint: e, Timeouts: c.Timeouts(), Limits: c.Limits()}
+	t := exchange.Target{Address: e.Address, TLS: e.TLS, Endpoint: e, Timeouts: c.Timeouts(), Limits: c.Limits()}
+	// What goes on in another protocol needs a connection of its own.
+	if c.UpgradeHTTP2() && !x.Switches && x.Record.Method != "CONNECT" {
+		t.Protocol = exchange.HTTP2
+	}
+	return t
 }
 
 // identify names both ends. The peer header is taken off in both directions:
@@ -183,7 +189,7 @@ func (p *pipeline) toApplication(x *exchange.Exchange) (exchange.Target, *exchan
 		x.Fail(vocab.FlagNoRoute, "route_not_found")
 		return exchange.Target{}, &exchange.Reply{Status: http404, ContentType: "text/plain", Body: "this workload serves nothing: its sidecar was started without --app-address\n"}
 	}
-	return exchange.Target{Address: p.appAddress}, nil
+	return exchange.Target{Address: p.appAddress, Protocol: p.appSpeaks}, nil
 }
 
 // Statuses of the sidecar's own answers.
@@ -209,7 +215,7 @@ func (p *pipeline) toEndpoint(x *exchange.Exchange, service *route.Service) (exc
 	x.Destination = endpoint.Peer
 	x.Attempt.Endpoint, x.Attempt.Hash, x.Attempt.HasHash, x.Attempt.Number = endpoint, key.Hash, key.HasHash, 0
 	x.Request.Set(vocab.HeaderPeer, p.selfHeader)
-	return target(endpoint), nil
+	return target(x, endpoint), nil
 }
 
 // unavailable answers a request that no endpoint can have.

@@ -223,7 +223,7 @@ func (p *Proxy) engines() error {
 	secure.Principal = principal
 	way := &pipeline{
 		accessLog: p.accessLog, self: &p.self, selfSecure: &secure, selfHeader: p.self.Header(), selfRoute: "inbound|" + p.self.Service, selfHost: p.config.Service + "." + p.config.Namespace + ".svc.cluster.local",
-		appAddress: p.config.AppAddress, peers: &identity.Cache{}, routes: p.routes, policy: p.checker, store: p.store,
+		appAddress: p.config.AppAddress, appSpeaks: appProtocols[p.config.AppProtocol], peers: &identity.Cache{}, routes: p.routes, policy: p.checker, store: p.store,
 		appUnreachable: func(detail string) { p.setAppHealth(false, detail) },
 	}
 	options := engine.Options{

@@ -71,6 +71,7 @@ the access log's file anew.`,
 	f.IntVar(&appPort, "app-port", 0, "port of the application on 127.0.0.1; without it the workload only calls")
 	f.StringVar(&c.AppAddress, "app-address", "", "host:port of the application, if it is not on 127.0.0.1")
 	cmd.MarkFlagsMutuallyExclusive("app-port", "app-address")
+	f.StringVar(&c.AppProtocol, "app-protocol", "", "what the application speaks, http1 or http2; callers may speak either (default what the caller speaks)")
 	f.IntVar(&c.ServicePort, "service-port", 0, "port under which callers know the service (default --app-port)")
 	f.StringVar(&c.InboundAddress, "inbound-address", "", "listener for requests to the workload (default 127.0.0.1:15006)")
 	f.StringVar(&c.OutboundAddress, "outbound-address", "", "listener for requests of the workload (default 127.0.0.1:15001)")

@@ -144,6 +144,9 @@ func (c *Cluster) Timeouts() exchange.Timeouts { return c.timeouts }
 // Limits of the cluster's connections, for the engine to keep.
 func (c *Cluster) Limits() *exchange.Limits { return &c.limits }
 
+// UpgradeHTTP2 reports whether HTTP/1 requests go to the cluster over HTTP/2.
+func (c *Cluster) UpgradeHTTP2() bool { return c.settings.Pool.UpgradeHTTP2 }
+
 // SetEndpoints replaces the endpoints. One whose address stays keeps its
 // requests in flight, its latency and its ejection. Of hosts with the same
 // address the first counts.

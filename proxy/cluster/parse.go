@@ -215,7 +215,7 @@ func (r *reader) connectionPool(n *yaml.Node, p *Pool) {
 				"maxRetries":               r.limit("http.maxRetries", &p.MaxRetries),
 				"maxConcurrentStreams":     r.limit("http.maxConcurrentStreams", &p.MaxStreams),
 				"idleTimeout":              r.duration("http.idleTimeout", 0, &p.IdleTimeout),
-				"h2UpgradePolicy":          r.word("http.h2UpgradePolicy", []string{"DEFAULT", "DO_NOT_UPGRADE"}, func(string) {}),
+				"h2UpgradePolicy":          r.word("http.h2UpgradePolicy", []string{"DEFAULT", "DO_NOT_UPGRADE", "UPGRADE"}, func(v string) { p.UpgradeHTTP2 = v == "UPGRADE" }),
 				"useClientProtocol":        nil,
 			})
 		},

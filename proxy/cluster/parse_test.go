@@ -28,7 +28,7 @@ spec:
       consistentHash: {httpCookie: {name: s, path: /, ttl: 0s}, maglev: {tableSize: 101}}
     connectionPool:
       tcp: {maxConnections: 10, connectTimeout: 30ms}
-      http: {http1MaxPendingRequests: 1, http2MaxRequests: 2, maxRequestsPerConnection: 3, maxRetries: 4, idleTimeout: 5s, h2UpgradePolicy: DEFAULT}
+      http: {http1MaxPendingRequests: 1, http2MaxRequests: 2, maxRequestsPerConnection: 3, maxRetries: 4, idleTimeout: 5s, h2UpgradePolicy: UPGRADE}
     outlierDetection: {consecutive5xxErrors: 0, consecutiveGatewayErrors: 7, interval: 1s, baseEjectionTime: 3m, maxEjectionPercent: 100}
 ---
 ---
@@ -49,7 +49,7 @@ spec:
 	want := map[string]Settings{
 		"reviews.default.svc.cluster.local": {
 			Balancer: Maglev, TableSize: 101, HashKey: HashKey{Cookie: "s", Path: "/", Generate: true},
-			Pool: Pool{MaxConnections: 10, ConnectTimeout: 30 * time.Millisecond, MaxPending: 1, MaxRequests: 2, MaxPerConnection: 3, MaxRetries: 4, IdleTimeout: 5 * time.Second},
+			Pool: Pool{MaxConnections: 10, ConnectTimeout: 30 * time.Millisecond, MaxPending: 1, MaxRequests: 2, MaxPerConnection: 3, MaxRetries: 4, IdleTimeout: 5 * time.Second, UpgradeHTTP2: true},
 			Outlier: &Outlier{
 				ConsecutiveGateway: 7, ConsecutiveLocal: 5, Interval: time.Second, BaseEjection: 3 * time.Minute, MaxPercent: 100,
 			},

@@ -96,6 +96,9 @@ type Pool struct {
 	// Istio's hour but the engine's, which is below what servers have.
 	IdleTimeout       time.Duration
 	MaxConnectionTime time.Duration // maxConnectionDuration
+	// UpgradeHTTP2 has HTTP/1 requests go to the endpoints over HTTP/2
+	// (h2UpgradePolicy: UPGRADE).
+	UpgradeHTTP2 bool
 }
 
 // istioConnectTimeout is Istio's default.

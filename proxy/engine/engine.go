@@ -77,11 +77,13 @@ func New(o Options) *Engine {
 		HTTP2: func(ctx context.Context, c *netio.Conn, f http1.ConnFacts) {
 			e.http2.Serve(ctx, c, http2.ConnFacts(f))
 		},
+		OpenHTTP2:     e.openHTTP2,
 		ProtocolError: o.ProtocolError, Logger: o.Logger,
 	})
 	e.http2 = http2.NewServer(http2.Options{
 		Direction: o.Direction, Handler: o.Handler, Gauges: &e.gauges, Dial: e.dialer("h2"),
 		DownstreamIdle: downstreamIdle, UpstreamIdle: o.UpstreamIdle, MaxHeaderBytes: o.MaxHeaderBytes,
+		OpenHTTP1:     e.openHTTP1,
 		ProtocolError: o.ProtocolError, Logger: o.Logger,
 	})
 	e.tcp = tcp.New(tcp.Options{
@@ -95,6 +97,24 @@ func addrPort(a net.Addr) netip.AddrPort {
 		return a.AddrPort()
 	}
 	return netip.AddrPort{}
+}
+
+// openHTTP2 and openHTTP1 are the ways over the bridge between the versions of
+// HTTP: each engine's to the other's upstreams.
+func (e *Engine) openHTTP2(ctx context.Context, t exchange.Target, fields []exchange.Field, end bool) (exchange.Stream, error) {
+	s, err := e.http2.Open(ctx, t, fields, end)
+	if err != nil {
+		return nil, err // not a nil stream in an interface
+	}
+	return s, nil
+}
+
+func (e *Engine) openHTTP1(ctx context.Context, t exchange.Target, fields []exchange.Field, end bool) (exchange.Stream, error) {
+	s, err := e.http1.Open(ctx, t, fields, end)
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // dial opens a socket to the target.

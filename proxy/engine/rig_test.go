@@ -3,6 +3,7 @@ package engine
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"log/slog"
@@ -24,8 +25,12 @@ const patience = 20 * time.Second
 // decider is a handler that forwards everything to one address, or gives one
 // reply, and keeps what it saw.
 type decider struct {
-	target string
-	reply  *exchange.Reply
+	target   string
+	protocol exchange.Protocol
+	timeouts exchange.Timeouts
+	tls      *tls.Config
+	reply    *exchange.Reply
+	second   string // another attempt's target
 
 	mu       sync.Mutex // guards the fields below
 	began    int
@@ -37,7 +42,7 @@ func (d *decider) Begin(_ context.Context, x *exchange.Exchange) (exchange.Targe
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.began++
-	return exchange.Target{Address: d.target}, d.reply
+	return exchange.Target{Address: d.target, Protocol: d.protocol, Timeouts: d.timeouts, TLS: d.tls}, d.reply
 }
 
 func (d *decider) Respond(x *exchange.Exchange) {
@@ -49,8 +54,8 @@ func (d *decider) Respond(x *exchange.Exchange) {
 
 func (d *decider) Waits() bool { return false }
 
-func (d *decider) Retry(*exchange.Exchange, exchange.Outcome) (exchange.Target, bool) {
-	return exchange.Target{}, false
+func (d *decider) Retry(x *exchange.Exchange, _ exchange.Outcome) (exchange.Target, bool) {
+	return exchange.Target{Address: d.second, Protocol: d.protocol}, d.second != "" && x.Record.Attempts == 1
 }
 
 func (d *decider) End(x *exchange.Exchange) {
@@ -86,7 +91,7 @@ func newRigFor(t *testing.T, target string, grace time.Duration, opaque ...Opaqu
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{t: t, address: l.Addr().String(), handler: &decider{target: target, ended: make(chan record.Record, 64)}, refused: make(chan string, 64)}
+	r := &rig{t: t, address: l.Addr().String(), handler: &decider{target: target, ended: make(chan record.Record, 256)}, refused: make(chan string, 64)}
 	r.engine = New(Options{
 		Direction: exchange.Outbound, Listener: l, Opaque: opaque, Handler: r.handler, UpstreamIdle: time.Second, ConnectTimeout: patience,
 		MaxHeaderBytes: 8 << 10, ProtocolError: func(reason string) { r.refused <- reason }, Logger: slog.New(slog.DiscardHandler),

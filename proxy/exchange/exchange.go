@@ -80,6 +80,9 @@ type Exchange struct {
 	// Principal is the SPIFFE ID of the caller's certificate, empty without one.
 	Principal string
 
+	// Switches: the downstream asks to go on in another protocol (Upgrade).
+	Switches bool
+
 	// Meshed: the other end of the downstream connection is a sidecar.
 	Meshed bool
 	// The ends of the edge. What they point to does not change, and the same

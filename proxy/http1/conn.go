@@ -308,7 +308,7 @@ func (c *conn) begin() {
 	added := c.x.ResponseHeaders[:0]
 	c.x = exchange.Exchange{} // and then by field: a literal would be copied
 	c.x.Direction, c.x.Request, c.x.Scheme, c.x.Security = c.s.o.Direction, m, "http", exchange.Security(c.facts.TLS)
-	c.x.Shard = c.shard
+	c.x.Shard, c.x.Switches = c.shard, m.upgrade
 	c.x.Downstream, c.x.OriginalDestination, c.x.ResponseHeaders = c.facts.Downstream, c.facts.OriginalDestination, added
 	if c.facts.TLS != nil {
 		c.x.Scheme = "https"

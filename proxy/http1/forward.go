@@ -37,6 +37,7 @@ type attempt struct {
 	again    bool // the downstream connection can carry another request
 	keep     bool // the upstream connection can
 	detail   string
+	remote   bool // an HTTP/2 upstream reset the stream, not the connection
 }
 
 // forward sends the request on and the answer back, in as many attempts as it
@@ -316,6 +317,7 @@ func (c *conn) broken(a *attempt, err error) {
 	}
 	var m *malformed
 	var downstream errDownstream
+	var stream *exchange.StreamError
 	// What the downstream did to its request comes first: the upstream could
 	// not answer it.
 	if c.body.broke.Load() {
@@ -334,6 +336,8 @@ func (c *conn) broken(a *attempt, err error) {
 		c.left(a)
 	case timedOut(err):
 		a.outcome.Failure, a.detail = exchange.Timeout, "upstream_response_timeout"
+	case errors.As(err, &stream):
+		a.streamFailed(stream, stage)
 	case errors.As(err, &m):
 		a.outcome.Failure, a.detail = exchange.ProtocolFailure, stage+"{protocol_error}"
 	case errors.Is(err, io.EOF):
@@ -343,6 +347,22 @@ func (c *conn) broken(a *attempt, err error) {
 	}
 	if a.final {
 		c.flag(a)
+	}
+}
+
+// streamFailed says why there is no answer from an upstream that speaks HTTP/2.
+func (a *attempt) streamFailed(err *exchange.StreamError, stage string) {
+	a.outcome.Failure, a.detail = err.Failure, stage+"{"+err.Cause+"}"
+	switch err.Failure {
+	case exchange.ConnectFailure:
+		a.outcome.Unsent = true
+		if err.Cause == exchange.CauseOverflow {
+			a.outcome.Failure, a.overflow = exchange.Local, true
+		}
+	case exchange.Timeout:
+		a.detail = err.Cause
+	case exchange.Refused, exchange.Reset:
+		a.remote = err.Cause != exchange.CauseTermination
 	}
 }
 
@@ -377,7 +397,11 @@ func (c *conn) flag(a *attempt) (status int) {
 		c.x.Fail(vocab.FlagUpstreamProtocol, a.detail)
 		return 502
 	default:
-		c.x.Fail(vocab.FlagUpstreamTermination, a.detail)
+		flag := vocab.FlagUpstreamTermination
+		if a.remote {
+			flag = vocab.FlagUpstreamReset
+		}
+		c.x.Fail(flag, a.detail)
 	}
 	return 503
 }

@@ -21,7 +21,7 @@ const fresh = 100 * time.Millisecond
 type upstream struct {
 	*netio.Conn
 	in     netio.Buffer
-	host   *host
+	host   *host     // nil for what is not of the pool
 	next   *upstream // below it on the idle stack
 	since  int64     // when it became idle
 	used   bool      // it has carried a request before
@@ -74,8 +74,13 @@ func (p *pool) host(t *exchange.Target) *host {
 	return h
 }
 
-// get takes an idle connection or opens one. With anew it only opens.
+// get takes an idle connection or opens one. With anew it only opens. What it
+// returns for an upstream that speaks HTTP/2 is for one request and not counted:
+// the connections below it are another pool's.
 func (p *pool) get(ctx context.Context, t *exchange.Target, anew, careful bool, now int64) (*upstream, error) {
+	if t.Protocol == exchange.HTTP2 && p.o.OpenHTTP2 != nil {
+		return &upstream{Conn: netio.New(newOverHTTP2(ctx, p.o.OpenHTTP2, *t), nil)}, nil
+	}
 	h := p.host(t)
 	if !anew {
 		if u := p.take(h, careful, now); u != nil {
@@ -204,6 +209,10 @@ func (p *pool) take(h *host, careful bool, now int64) *upstream {
 
 // put keeps a connection for the next request.
 func (p *pool) put(u *upstream, now int64) {
+	if u.host == nil {
+		u.close()
+		return
+	}
 	u.used, u.since = true, now
 	if u.served++; u.spent(u.since) {
 		p.discard(u)
@@ -229,6 +238,10 @@ func (p *pool) put(u *upstream, now int64) {
 
 // discard closes a connection that an exchange owned.
 func (p *pool) discard(u *upstream) {
+	if u.host == nil {
+		u.close()
+		return
+	}
 	p.o.Gauges.PoolActive.Add(-1)
 	u.close()
 	u.host.leave()

@@ -21,6 +21,9 @@ type Options struct {
 	Gauges    *exchange.Gauges
 	// Dial opens an upstream connection within the target's connect timeout.
 	Dial func(ctx context.Context, t exchange.Target) (net.Conn, error)
+	// OpenHTTP2 opens a stream at an upstream that speaks HTTP/2 only; nil
+	// speaks HTTP/1 with it nevertheless.
+	OpenHTTP2 exchange.Opener
 	// DownstreamIdle is how long a connection may be silent between requests.
 	DownstreamIdle time.Duration
 	// UpstreamIdle is how long an unused upstream connection is kept: below
@@ -124,11 +127,24 @@ func (s *Server) add(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.conns[c] = struct{}{}
+	s.startSweep()
+}
+
+// startSweep has a sweep run. The lock is held.
+func (s *Server) startSweep() {
 	if s.sweep == nil {
 		s.sweep = make(chan struct{})
 		s.swept.Add(1)
 		go s.runSweep(s.sweep)
 	}
+}
+
+// keepSweeping sees to the upstream connections of a bridge, which may have no
+// downstream connection here.
+func (s *Server) keepSweeping() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.startSweep()
 }
 
 func (s *Server) remove(c *conn) {

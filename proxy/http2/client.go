@@ -12,20 +12,11 @@ import (
 	"github.com/telemesh/telemesh/proxy/exchange"
 )
 
-// StreamError is why a client's stream ended before its answer did. Failure is
-// as in exchange.Outcome.
-type StreamError struct {
-	Failure exchange.Failure
-	Cause   string // Envoy's name for it, as in a record's detail
-}
-
-func (e *StreamError) Error() string { return e.Cause }
-
 // errClosed is what the methods of a closed stream say.
 var errClosed = errors.New("stream closed")
 
 // ClientStream is a stream that a bridge opened on a pooled upstream connection.
-// One goroutine may write while another reads; Close may come from any.
+// It implements exchange.Stream.
 type ClientStream struct {
 	server *Server
 
@@ -47,9 +38,9 @@ type ClientStream struct {
 	err      error
 }
 
-// Open opens a stream for a request whose head is fields, pseudo-headers first
-// and names in lower case. It waits for a connection until ctx ends. The caller
-// closes the stream.
+var _ exchange.Stream = (*ClientStream)(nil)
+
+// Open opens a stream, as an exchange.Opener does.
 func (s *Server) Open(ctx context.Context, t exchange.Target, fields []exchange.Field, end bool) (*ClientStream, error) {
 	cs := &ClientStream{server: s, target: t, headOnly: end, turn: 1}
 	cs.changed.L = &cs.mu
@@ -57,7 +48,7 @@ func (s *Server) Open(ctx context.Context, t exchange.Target, fields []exchange.
 	for _, f := range fields {
 		cs.fields = append(cs.fields, hpack.HeaderField{Name: f.Name, Value: f.Value})
 	}
-	stop := context.AfterFunc(ctx, func() { cs.fail(&StreamError{exchange.Timeout, "upstream_response_timeout"}) })
+	stop := context.AfterFunc(ctx, func() { cs.fail(&exchange.StreamError{Failure: exchange.Timeout, Cause: "upstream_response_timeout"}) })
 	defer stop()
 	var b batch
 	cs.mu.Lock()
@@ -87,7 +78,7 @@ func (cs *ClientStream) place(b *batch) bool {
 	case waits:
 		cs.setWaiting(true)
 	case overflow:
-		cs.err = &StreamError{exchange.ConnectFailure, "overflow"}
+		cs.err = &exchange.StreamError{Failure: exchange.ConnectFailure, Cause: exchange.CauseOverflow}
 	}
 	return false
 }
@@ -118,7 +109,7 @@ func (cs *ClientStream) admitted(b *batch, turn uint64) bool {
 
 // unreachable implements opener.
 func (cs *ClientStream) unreachable(_ *batch, _ uint64, _ error) {
-	cs.fail(&StreamError{exchange.ConnectFailure, "connection_failure"})
+	cs.fail(&exchange.StreamError{Failure: exchange.ConnectFailure, Cause: "connection_failure"})
 }
 
 // fail ends what waits, with the first error.
@@ -195,6 +186,13 @@ func (cs *ClientStream) Head() ([]exchange.Field, int, error) {
 	l := cs.heads[0]
 	cs.heads = cs.heads[1:]
 	return exported(l.fields), parseStatus(&l), nil
+}
+
+// Ended reports, after the answer's head, that nothing of it follows.
+func (cs *ClientStream) Ended() bool {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	return cs.end && cs.off == len(cs.body) && len(cs.trailers) == 0
 }
 
 // Read reads the body; io.EOF follows a whole one.
@@ -275,7 +273,7 @@ func (cs *ClientStream) onHeaders(b *batch, c *conn, id uint32, l *fieldList, en
 
 func (cs *ClientStream) malformed(b *batch) {
 	cs.up.c.reset(b, &cs.up, errProtocol)
-	cs.err = &StreamError{exchange.ProtocolFailure, "protocol_error"}
+	cs.err = &exchange.StreamError{Failure: exchange.ProtocolFailure, Cause: "protocol_error"}
 }
 
 // onData implements sink.
@@ -300,14 +298,14 @@ func (cs *ClientStream) onData(b *batch, c *conn, id uint32, p []byte, end bool)
 
 // onReset implements sink.
 func (cs *ClientStream) onReset(_ *batch, _ *conn, _ uint32, _ errCode, why cause) {
-	err := &StreamError{exchange.Reset, "remote_reset"}
+	err := &exchange.StreamError{Failure: exchange.Reset, Cause: "remote_reset"}
 	switch why {
 	case causeRefused:
-		err = &StreamError{exchange.Refused, "remote_refused_stream_reset"}
+		err = &exchange.StreamError{Failure: exchange.Refused, Cause: "remote_refused_stream_reset"}
 	case causeLost:
-		err = &StreamError{exchange.Reset, "connection_termination"}
+		err = &exchange.StreamError{Failure: exchange.Reset, Cause: exchange.CauseTermination}
 	case causeMalformed:
-		err = &StreamError{exchange.ProtocolFailure, "protocol_error"}
+		err = &exchange.StreamError{Failure: exchange.ProtocolFailure, Cause: "protocol_error"}
 	}
 	cs.fail(err)
 }

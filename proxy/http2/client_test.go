@@ -70,7 +70,7 @@ func TestClientStreamFailures(t *testing.T) {
 	r := newRig(t, newDecider(address))
 	head := []exchange.Field{{Name: ":method", Value: "GET"}, {Name: ":scheme", Value: "http"}, {Name: ":authority", Value: "a"}, {Name: ":path", Value: "/"}}
 	for _, want := range []exchange.Failure{exchange.Refused, exchange.Reset} {
-		var failed *StreamError
+		var failed *exchange.StreamError
 		cs, err := r.server.Open(t.Context(), exchange.Target{Address: address}, head, true)
 		if err != nil { // the stream may have failed already
 			if !errors.As(err, &failed) || failed.Failure != want {
@@ -84,7 +84,7 @@ func TestClientStreamFailures(t *testing.T) {
 		cs.Close()
 		cs.Close()
 	}
-	var failed *StreamError
+	var failed *exchange.StreamError
 	if _, err := r.server.Open(t.Context(), exchange.Target{Address: "127.0.0.1:1"}, head, true); !errors.As(err, &failed) || failed.Failure != exchange.ConnectFailure {
 		t.Errorf("%v, want a connect failure", err)
 	}

@@ -36,10 +36,12 @@ type conn struct {
 	settled       bool // the first SETTINGS came
 	guard         guard
 	batch         batch
+	lookTimer     *time.Timer
 
+	looking  atomic.Bool    // lookTimer is set
 	load     atomic.Int32   // streams
 	writers  sync.WaitGroup // of the output
-	deciders sync.WaitGroup // goroutines in which Begin waits
+	deciders sync.WaitGroup // goroutines in which Begin waits, and bridges
 
 	mu         sync.Mutex // guards the fields below
 	room       sync.Cond
@@ -94,6 +96,9 @@ func (c *conn) run() error {
 	c.batch.run()
 	c.startIdle()
 	err := c.read()
+	if c.lookTimer != nil {
+		c.lookTimer.Stop()
+	}
 	c.finish(err)
 	return err
 }
@@ -132,6 +137,7 @@ func (c *conn) read() error {
 func (c *conn) use() error {
 	err := c.consume()
 	c.batch.run()
+	c.lookLater()
 	if err == nil {
 		c.waitRoom()
 	}

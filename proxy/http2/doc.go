@@ -13,6 +13,9 @@
 // read brought and then flushes the connections that they touched; it never
 // waits for another connection.
 //
+// A stream whose upstream speaks HTTP/1 goes over a bridge instead, with two
+// goroutines of its own.
+//
 // Locks are taken in the order stream, pool set, connection. Flushing takes a
 // connection's lock and must be called with none held.
 package http2

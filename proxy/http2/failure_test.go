@@ -421,3 +421,27 @@ func TestServeEndsWithItsContext(t *testing.T) {
 		t.Errorf("record %+v", rec)
 	}
 }
+
+// TestUpstreamEndsWithItsLastBytes: an upstream that ends its direction together
+// with its last bytes, and then reads on, is not waited for.
+func TestUpstreamEndsWithItsLastBytes(t *testing.T) {
+	address := upstream(t, func(_ int, p *peer) {
+		p.until(isHead)
+		p.headers(1, false, ":status", "200")
+		p.fr.WriteData(1, false, []byte("some"))
+		_ = p.c.(*net.TCPConn).CloseWrite()
+		p.drainFrames()
+	})
+	r := newRig(t, newDecider(address))
+	resp, err := r.client().Get(url("/"))
+	if err == nil {
+		_, err = io.ReadAll(resp.Body)
+		resp.Body.Close()
+	}
+	if err == nil {
+		t.Error("a broken answer looked whole")
+	}
+	if rec := r.record(); rec.Flags != "UC" || rec.Code != 200 {
+		t.Errorf("record %+v", rec)
+	}
+}

@@ -56,6 +56,9 @@ func (st *stream) onSent(b *batch, c *conn, id uint32) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if st.is(&st.down, c, id) {
+		if st.bridged && !st.drained() {
+			return
+		}
 		st.downSent = true
 		st.check(b)
 	}
@@ -99,6 +102,7 @@ func (st *stream) requestData(b *batch, p []byte, end bool) {
 	} else {
 		st.up.hold(p)
 		st.up.end = st.up.end || end
+		st.bridge.wake()
 	}
 	if end {
 		st.check(b)
@@ -124,6 +128,7 @@ func (st *stream) requestTrailers(b *batch, l *fieldList) {
 	default:
 		st.up.trailers = append(st.up.trailers[:0], l.fields...)
 		st.up.end = true
+		st.bridge.wake()
 	}
 	st.check(b)
 }
@@ -177,7 +182,9 @@ func (st *stream) answerHead(b *batch, l *fieldList, end bool) {
 	if st.respEnd = end; end {
 		st.settle(exchange.Success)
 	}
-	st.down.c.source(&st.down, st.up.c, st.up.id)
+	if st.attached {
+		st.down.c.source(&st.down, st.up.c, st.up.id)
+	}
 	st.downSent = st.down.c.sendHeaders(b, &st.down, st.resp.fields, end)
 	st.check(b)
 }
@@ -224,7 +231,10 @@ func (st *stream) readStatus(l *fieldList) {
 // malformedAnswer ends the attempt of an upstream that does not keep to the
 // protocol.
 func (st *stream) malformedAnswer(b *batch) {
-	st.up.c.reset(b, &st.up, errProtocol)
+	if st.attached {
+		st.up.c.reset(b, &st.up, errProtocol)
+	}
+	st.uncross()
 	st.failed(b, failure{kind: exchange.ProtocolFailure, flag: vocab.FlagUpstreamProtocol, cause: "protocol_error", status: 502})
 }
 

@@ -31,7 +31,7 @@ func (st *stream) failed(b *batch, f failure) {
 		st.brokenOff(b, f)
 		return
 	}
-	if !f.last && (!st.attached || !st.replayLost) {
+	if !f.last && (!st.attached && !st.taken || !st.replayLost) {
 		if target, ok := st.server.o.Handler.Retry(&st.x, outcome); ok {
 			st.again(b, target)
 			return
@@ -56,12 +56,15 @@ func (f *failure) detail(when string) string {
 
 // again makes another attempt with the whole request.
 func (st *stream) again(b *batch, target exchange.Target) {
-	if st.attached {
+	if st.attached || st.taken {
+		if st.paid += len(st.replay) - st.up.pending(); st.attached {
+			st.paid = len(st.replay) // or they were, when the half was dropped
+		}
 		st.up.clean()
 		st.up.sink = st
 		st.up.queue = append(st.up.queue, st.replay...)
 		st.up.end = st.reqEnd
-		st.attached = false
+		st.attached, st.taken = false, false
 	}
 	st.target, st.settled = target, target.Endpoint == nil
 	st.x.Record.Flags, st.x.Record.Detail = "", ""
@@ -106,6 +109,7 @@ func (st *stream) detach(b *batch) {
 	if st.attached {
 		st.up.c.reset(b, &st.up, errCancel)
 	}
+	st.uncross()
 	st.setWaiting(false)
 }
 

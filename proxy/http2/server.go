@@ -30,8 +30,11 @@ type Options struct {
 	// ProtocolError counts refused input; its reasons are constants.
 	ProtocolError func(reason string)
 	// Dial opens a connection that speaks HTTP/2, plain or over TLS.
-	Dial   func(ctx context.Context, t exchange.Target) (net.Conn, error)
-	Logger *slog.Logger
+	Dial func(ctx context.Context, t exchange.Target) (net.Conn, error)
+	// OpenHTTP1 opens a stream at an upstream that speaks HTTP/1 only; nil
+	// speaks HTTP/2 with it nevertheless.
+	OpenHTTP1 exchange.Opener
+	Logger    *slog.Logger
 }
 
 // ConnFacts are what is known of a downstream connection.

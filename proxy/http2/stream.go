@@ -42,6 +42,12 @@ type stream struct {
 	gone     bool // the downstream left meanwhile
 	waiting  bool // for an upstream connection
 	attached bool // up is, or was, on a connection
+	// bridge is the stream's way to an upstream of HTTP/1, which takes the body
+	// from up's queue; nil without one.
+	bridge   *bridge
+	bridged  bool // there was one
+	taken    bool // and it has taken some of the body
+	paid     int  // bytes at up's queue's front that were credited before
 	turn     uint64
 	headSent bool
 	headOnly bool // END_STREAM came with the request's head
@@ -184,6 +190,10 @@ func (st *stream) decided(b *batch, target exchange.Target, reply *exchange.Repl
 	case reply != nil:
 		st.settle(exchange.Local)
 		st.reply(b, reply)
+	case st.protocol != "" && st.overHTTP1():
+		st.settle(exchange.Local)
+		st.x.Fail(vocab.FlagDownstreamProtocol, "extended_connect_not_supported")
+		st.reply(b, &exchange.Reply{Status: 501, ContentType: "text/plain", Body: "extended CONNECT does not reach an HTTP/1 upstream; use Upgrade over HTTP/1.1.\n"})
 	case st.method == "CONNECT" && st.protocol == "":
 		st.settle(exchange.Local)
 		st.x.Fail(vocab.FlagDownstreamProtocol, "connect_not_supported")
@@ -202,6 +212,10 @@ func (st *stream) try(b *batch) {
 	st.x.Record.Upstream = st.target.Address
 	st.x.Record.Attempts++
 	st.turn++
+	if st.overHTTP1() {
+		st.cross()
+		return
+	}
 	st.place(b)
 }
 
@@ -289,7 +303,10 @@ func (st *stream) finish(b *batch) {
 	st.ended = true
 	if st.attached {
 		st.up.c.reset(b, &st.up, errCancel) // if it is still open
+	} else if unsent := st.up.pending() - st.paid; unsent > 0 {
+		b.credits = append(b.credits, creditDue{st.down.c, st.down.id, unsent})
 	}
+	st.uncross()
 	st.setWaiting(false)
 	st.settle(exchange.Local)
 	rec := &st.x.Record
@@ -320,6 +337,7 @@ func (st *stream) recycle() {
 	st.x, st.target = exchange.Exchange{}, exchange.Target{}
 	st.method, st.protocol = "", ""
 	st.gone, st.attached, st.headSent, st.respEnd, st.downSent = false, false, false, false, false
+	st.bridged, st.taken, st.paid = false, false, 0
 	st.turn++
 	st.received, st.bytesIn, st.replayLost, st.firstByte = 0, 0, false, 0
 	if st.replay = st.replay[:0]; cap(st.replay) > maxKept {
