@@ -74,3 +74,29 @@ func TestAKeptConnectionServesRequestsAtAnyPace(t *testing.T) {
 	time.Sleep(700 * time.Millisecond)
 	ask(t, c, in, get)
 }
+
+// The end of a caller's direction can come with its last request, where no read
+// shows it.
+func TestAnEndTogetherWithTheLastRequestIsSeen(t *testing.T) {
+	r := newRig(t, app(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") }))
+	for range 20 {
+		c, err := net.Dial("tcp", r.address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = c.SetDeadline(time.Now().Add(patience))
+		in := bufio.NewReader(c)
+		const get = "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+		ask(t, c, in, get)
+		ask(t, c, in, get)
+		if _, err := io.WriteString(c, get); err != nil {
+			t.Fatal(err)
+		}
+		_ = c.(*net.TCPConn).CloseWrite() // a failure shows below
+		answer(t, in)
+		if n, err := in.Read(make([]byte, 1)); err != io.EOF {
+			t.Errorf("%d bytes and %v after the last answer, want the end", n, err)
+		}
+		_ = c.Close() // it has ended
+	}
+}

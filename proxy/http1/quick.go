@@ -29,6 +29,8 @@ type quick struct {
 	over  bool            // the connection ends
 	ended int64           // the last request
 	holds atomic.Bool     // memory between two requests
+	// unseen: it waits, and the sweep has not looked at it since the last request.
+	unseen atomic.Bool
 }
 
 // serveQuick serves usual requests as long as there are such. It is false at the
@@ -56,6 +58,7 @@ func (c *conn) serveQuick(ctx context.Context) bool {
 
 func (c *conn) leaveQuick() {
 	c.hold(false)
+	c.quick.unseen.Store(false)
 	c.leaveIdle()
 }
 
@@ -71,6 +74,7 @@ func (c *conn) step() bool {
 		}
 	}
 	c.timer.set(idle, c.s.o.DownstreamIdle, c.now)
+	c.quick.unseen.Store(true)
 	if !c.quick.holds.Load() {
 		c.dropWork()
 		c.in.Free()

@@ -65,14 +65,21 @@ func (s *Server) sweepConns(now int64) {
 			// A busy one is told with its next answer instead: closing it could
 			// meet a request on its way.
 			t.fire(c, idle)
-		case p == idle && c.quick.holds.Load() && now-t.since.Load() > int64(silence):
-			if t.phase.CompareAndSwap(idle, woken) {
-				_ = c.c.SetReadDeadline(past) // it will want to give its memory back
-			}
+		case p == idle && now-t.since.Load() > int64(silence) && c.quick.unseen.CompareAndSwap(true, false):
+			c.wake()
 		case p == streaming && now-t.since.Load() > int64(lookAfter):
 			s.look(c, now)
 			t.lookUp()
 		}
+	}
+}
+
+// wake ends a quick wait: for the connection to give its memory back, or because
+// something came that the wait has missed, such as an end that arrived together
+// with the last request.
+func (c *conn) wake() {
+	if (c.quick.holds.Load() || c.c.Peer() != netio.Open) && c.timer.phase.CompareAndSwap(idle, woken) {
+		_ = c.c.SetReadDeadline(past)
 	}
 }
 

@@ -12,6 +12,10 @@ import "io"
 // the system call that says "not yet". step must not read from the connection or
 // set a deadline; others may, for a read that is under way as for any.
 //
+// One thing it can miss: an end that comes together with the last bytes, which a
+// read of fewer bytes than there was room for does not show. Whoever waits long
+// looks with Peer.
+//
 // It reports false at once for what is not a plain socket.
 func (c *Conn) Each(b *Buffer, step func() bool) (bool, error) {
 	if c.raw == nil || len(c.early) > 0 {
