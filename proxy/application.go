@@ -8,11 +8,13 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/telemesh/telemesh/proxy/netio"
 )
 
 const (
-	// probeEvery is how often the application's port is tried, goneEvery while
-	// its end is waited for.
+	// probeEvery is how often the application's port is tried (at
+	// netio.UntilBeat), goneEvery while its end is waited for.
 	probeEvery = time.Second
 	goneEvery  = 100 * time.Millisecond
 )
@@ -29,8 +31,6 @@ func (p *Proxy) probe(ctx context.Context) error {
 		p.setAppHealth(true, "")
 		return nil
 	}
-	tick := time.NewTicker(probeEvery)
-	defer tick.Stop()
 	for fast := 0; ; fast++ {
 		switch err := p.dialApplication(ctx); {
 		case err == nil:
@@ -38,12 +38,12 @@ func (p *Proxy) probe(ctx context.Context) error {
 		case ctx.Err() == nil:
 			p.setAppHealth(false, err.Error())
 		}
-		wait := tick.C
+		wait := netio.UntilBeat()
 		if fast < 50 && !p.app.reachable.Load() { // a starting application is found at once
-			wait = time.After(50 * time.Millisecond)
+			wait = 50 * time.Millisecond
 		}
 		select {
-		case <-wait:
+		case <-time.After(wait):
 		case <-ctx.Done():
 			return nil
 		}

@@ -79,7 +79,7 @@ func TestAKeptConnectionServesRequestsAtAnyPace(t *testing.T) {
 // shows it.
 func TestAnEndTogetherWithTheLastRequestIsSeen(t *testing.T) {
 	r := newRig(t, app(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok") }))
-	for range 20 {
+	for range 6 {
 		c, err := net.Dial("tcp", r.address)
 		if err != nil {
 			t.Fatal(err)

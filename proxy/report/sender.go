@@ -19,6 +19,7 @@ import (
 	"github.com/telemesh/telemesh/api/telemetry/record"
 	telemetryv1 "github.com/telemesh/telemesh/api/telemetry/v1"
 	"github.com/telemesh/telemesh/internal/vocab"
+	"github.com/telemesh/telemesh/proxy/netio"
 )
 
 const (
@@ -31,8 +32,8 @@ const (
 	// What is sent and not yet acknowledged is bounded by both.
 	maxUnackedBatches = 600
 	maxUnackedBytes   = 32 << 20
-	// Gauges are told at least this often, so that the hub knows an idle
-	// sidecar from a dead one.
+	// Gauges are told this often without a request (at netio.UntilBeat), so that
+	// the hub knows an idle sidecar from a dead one.
 	heartbeat = time.Second
 )
 
@@ -167,7 +168,7 @@ func (s *Sender) stream(ctx context.Context, grace time.Duration) error {
 		case <-flush.C:
 			// Without a request there is nothing to wake up for but the heartbeat.
 			if silent = !s.cut(true); silent {
-				flush.Reset(heartbeat)
+				flush.Reset(netio.UntilBeat())
 			} else {
 				flush.Reset(flushEvery)
 			}
