@@ -69,6 +69,7 @@ type head struct {
 	status         int  // of a response
 	minor          byte // 0 or 1: HTTP/1.minor
 	fields         []field
+	lengths        uint64 // of the fields' names, a bit each, modulo 64
 	length         int64 // Content-Length, -1 without
 	hosts          int   // Host fields
 	connections    int   // Connection fields
@@ -227,6 +228,7 @@ func (h *head) parseFields(b []byte, p int) error {
 			return err
 		}
 		h.fields = append(h.fields, f)
+		h.lengths |= 1 << (colon & 63)
 		p = next
 	}
 }

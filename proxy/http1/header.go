@@ -28,6 +28,9 @@ func (m *message) Get(name string) string {
 			return m.edits[i].Value
 		}
 	}
+	if !m.mayHave(name) {
+		return ""
+	}
 	for i := range m.fields {
 		f := &m.fields[i]
 		if int(f.name.to-f.name.from) == len(name) && !f.drop && is(f.name.of(m.raw), name) {
@@ -36,6 +39,10 @@ func (m *message) Get(name string) string {
 	}
 	return ""
 }
+
+// mayHave is false if no field's name is as long as this one: most questions are
+// for fields that are not there.
+func (m *message) mayHave(name string) bool { return m.lengths&(1<<(len(name)&63)) != 0 }
 
 // Set implements exchange.Header. The value must stay valid as long as the
 // exchange.
@@ -51,6 +58,9 @@ func (m *message) Del(name string) {
 			m.edits = append(m.edits[:i], m.edits[i+1:]...)
 			break
 		}
+	}
+	if !m.mayHave(name) {
+		return
 	}
 	for i := range m.fields {
 		f := &m.fields[i]
