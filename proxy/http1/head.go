@@ -70,10 +70,10 @@ type head struct {
 	minor          byte // 0 or 1: HTTP/1.minor
 	fields         []field
 	lengths        uint64 // of the fields' names, a bit each, modulo 64
-	length         int64 // Content-Length, -1 without
-	hosts          int   // Host fields
-	connections    int   // Connection fields
-	options        int   // in them
+	length         int64  // Content-Length, -1 without
+	hosts          int    // Host fields
+	connections    int    // Connection fields
+	options        int    // in them
 	chunked        bool
 	otherCoding    bool // a coding besides chunked
 	close          bool // Connection: close
