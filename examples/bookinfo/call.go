@@ -55,6 +55,17 @@ func newTransport(proxy func(*http.Request) (*url.URL, error)) *http.Transport {
 	}
 }
 
+// newHTTP2Transport makes every call over HTTP/2 without TLS to one proxy, which
+// finds the service by the request's authority.
+func newHTTP2Transport(proxy string) *http.Transport {
+	t := newTransport(nil)
+	dial := t.DialContext
+	t.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) { return dial(ctx, network, proxy) }
+	t.Protocols = new(http.Protocols)
+	t.Protocols.SetUnencryptedHTTP2(true)
+	return t
+}
+
 // caller makes and counts the calls to other services. Safe for concurrent use.
 type caller struct {
 	client *http.Client

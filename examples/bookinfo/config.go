@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/url"
 	"slices"
 	"strings"
 )
@@ -43,6 +44,9 @@ type Config struct {
 	ReviewsHost string
 	RatingsHost string
 	Fault       Fault
+	// HTTP2Proxy is the host:port of the proxy that calls go to over HTTP/2
+	// without TLS; empty for HTTP/1.1 as the environment says.
+	HTTP2Proxy string
 }
 
 // parseConfig reads the subcommand and its flags. A flag wins over its
@@ -72,6 +76,7 @@ func parseConfig(args []string, getenv func(string) string, usage io.Writer) (Co
 	fs.StringVar(&cfg.Listen, "listen", listen, "address to serve on (LISTEN, or PORT for the port alone)")
 	fs.StringVar(&cfg.Version, "version", env("SERVICE_VERSION", "v1"), "version of the service (SERVICE_VERSION)")
 	fs.StringVar(&cfg.PodName, "pod-name", getenv("POD_NAME"), "name of this instance, by default service-version (POD_NAME)")
+	http2 := fs.Bool("http2", getenv("HTTP2") != "", "call other services over HTTP/2 without TLS, through the proxy of HTTP_PROXY (HTTP2)")
 	fault := ""
 	switch cfg.Service {
 	case serviceProductpage:
@@ -88,6 +93,13 @@ func parseConfig(args []string, getenv func(string) string, usage io.Writer) (Co
 			return Config{}, err
 		}
 		return Config{}, usageError{err}
+	}
+	if *http2 {
+		proxy, err := url.Parse(getenv("HTTP_PROXY"))
+		if err != nil || proxy.Host == "" {
+			return Config{}, usageError{errors.New("http2: needs HTTP_PROXY, the address of the sidecar")}
+		}
+		cfg.HTTP2Proxy = proxy.Host
 	}
 	if fs.NArg() > 0 {
 		return Config{}, usageError{fmt.Errorf("unexpected argument %q", fs.Arg(0))}

@@ -62,6 +62,9 @@ func run(ctx context.Context, log *slog.Logger, args []string, getenv func(strin
 	log = log.With("service", cfg.Service, "version", cfg.Version)
 	log.Info("serving", "address", ln.Addr().String())
 	transport := newTransport(http.ProxyFromEnvironment)
+	if cfg.HTTP2Proxy != "" {
+		transport = newHTTP2Transport(cfg.HTTP2Proxy)
+	}
 	defer transport.CloseIdleConnections()
 	if err := serve(ctx, ln, newHandler(cfg, transport)); err != nil {
 		return fmt.Errorf("serve %s: %w", cfg.Service, err)
@@ -77,7 +80,10 @@ func serve(ctx context.Context, ln net.Listener, h http.Handler) error {
 		Handler:           h,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
+		Protocols:         new(http.Protocols),
 	}
+	srv.Protocols.SetHTTP1(true)
+	srv.Protocols.SetUnencryptedHTTP2(true)
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(ln) }()
 	select {

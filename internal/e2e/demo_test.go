@@ -75,6 +75,11 @@ func TestCountsAgreeEdgeByEdgeToTheLastRequest(t *testing.T) {
 	}
 }
 
+func TestCountsAgreeOverHTTP2(t *testing.T) {
+	bounded(t, "--duration", "9s", "--rate", "40", "--http2").check(t, true)
+	bounded(t, "--duration", "9s", "--http2", "--chaos", "sidecar").check(t, false)
+}
+
 func TestCountsAgreeAlthoughTheHubIsKilled(t *testing.T) {
 	r := bounded(t, "--duration", "12s", "--rate", "40", "--chaos", "hub")
 	r.check(t, true)

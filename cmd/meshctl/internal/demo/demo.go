@@ -27,6 +27,8 @@ type Options struct {
 	Chaos string
 	// Rate of requests a second to productpage.
 	Rate float64
+	// HTTP2 has the services call each other over HTTP/2.
+	HTTP2 bool
 	// Fault of ratings, as in bookinfo ratings --fault.
 	Fault                    string
 	PolicyDir                string

@@ -158,6 +158,9 @@ func (m *mesh) start(ctx context.Context, o Options) error {
 		if b.service == "ratings" && o.Fault != "" {
 			s.args = append(s.args, "--fault", o.Fault)
 		}
+		if o.HTTP2 {
+			s.args = append(s.args, "--http2")
+		}
 		m.services = append(m.services, s)
 	}
 	return m.startWorkloads(ctx)
