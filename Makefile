@@ -68,13 +68,23 @@ bench-proxy: build ## CPU a request against nginx, haproxy and nghttpx; ROUNDS= 
 	go run ./internal/benchproxy -rounds $(ROUNDS) -duration $(DURATION)
 
 .PHONY: bench-proxy-more
-bench-proxy-more: build ## large bodies, a low rate and an idle sidecar, beside nginx
+bench-proxy-more: build ## large bodies, a low rate, a second core, an idle sidecar
 	scripts/install-test-tools.sh bench
-	for what in body pace idle; do go run ./internal/benchproxy -rounds $(ROUNDS) -duration $(DURATION) $$what || exit 1; done
+	for what in body pace cores idle; do go run ./internal/benchproxy -rounds $(ROUNDS) -duration $(DURATION) $$what || exit 1; done
 
 .PHONY: bench-upgrade
 bench-upgrade: build ## upgrades of mesh-proxy under 5,000 requests a second; DURATION= of the load
 	go run ./internal/benchproxy -duration $(DURATION) upgrade
+
+FUZZTIME ?= 10m
+
+.PHONY: fuzz
+fuzz: need-go ## every fuzzer of the data plane in turn, FUZZTIME each
+	for p in $$(grep -rl '^func Fuzz' --include=*_test.go proxy internal/ids | xargs -n1 dirname | sort -u); do \
+		for f in $$(grep -ho '^func Fuzz[A-Za-z0-9]*' $$p/*_test.go | cut -c6-); do \
+			echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) ./$$p || exit 1; \
+		done; \
+	done
 
 .PHONY: tools
 tools: ## installs what the tests need from Debian, if it is missing

@@ -28,6 +28,8 @@ type bench struct {
 	backends  map[string]string // by protocol
 	procs     []*exec.Cmd
 	rest      string // cores of everything but the proxy
+	// proxyCores are the proxy's.
+	proxyCores string
 }
 
 func newBench(ctx context.Context, o options) (*bench, error) {
@@ -35,7 +37,7 @@ func newBench(ctx context.Context, o options) (*bench, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &bench{o: o, dir: dir, backends: make(map[string]string), stderr: io.Discard}
+	b := &bench{o: o, dir: dir, proxyCores: "0", backends: make(map[string]string), stderr: io.Discard}
 	b.rest = "1-" + strconv.Itoa(max(runtime.NumCPU()-1, 1))
 	if runtime.NumCPU() == 1 {
 		b.rest = "0"

@@ -53,12 +53,14 @@ func main() {
 		err = bodies(ctx, o)
 	case "idle":
 		err = idle(ctx, o)
+	case "cores":
+		err = cores(ctx, o)
 	case "pace":
 		err = pace(ctx, o)
 	case "":
 		err = run(ctx, o)
 	default:
-		err = fmt.Errorf("%q: want upgrade, body, idle, pace or nothing", what)
+		err = fmt.Errorf("%q: want upgrade, body, cores, idle, pace or nothing", what)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "benchproxy:", err)

@@ -129,7 +129,7 @@ func (b *bench) start(ctx context.Context, t target, backend string) (*proxy, er
 			return nil, err
 		}
 	}
-	args := []string{"-c", "0"}
+	args := []string{"-c", b.proxyCores}
 	for _, a := range argv {
 		args = append(args, fill(a))
 	}
