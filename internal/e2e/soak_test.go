@@ -1,0 +1,25 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// TestSoak is the beginning of `make soak`: half a minute of mixed traffic with
+// an application that is killed and stalled, and every request accounted for.
+func TestSoak(t *testing.T) {
+	soak := filepath.Join(t.TempDir(), "soak")
+	if out, err := exec.Command("go", "build", "-C", root(t), "-o", soak, "./internal/soak").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	c := start(t, nil, soak, "-bin", filepath.Dir(binary(t, "mesh-proxy")), "-duration", "30s")
+	code := c.wait(t, 3*time.Minute)
+	t.Logf("%s%s", c.out, c.errs)
+	if code != 0 {
+		t.Errorf("exit %d", code)
+	}
+}
