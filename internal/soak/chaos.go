@@ -8,9 +8,16 @@ import (
 	"time"
 )
 
-// disturbance is a time in which the application was not itself.
+// What can be done to the application and to the sidecar before it.
+const (
+	kill         = "kill" // and start again
+	stall        = "stall"
+	stallSidecar = "stall the sidecar"
+)
+
+// disturbance is a time in which something was not itself.
 type disturbance struct {
-	stall    bool // stopped and continued; else killed and started again
+	what     string
 	from, to time.Time
 }
 
@@ -18,8 +25,7 @@ type disturbance struct {
 // sidecar waits up to 250 ms before it tries again.
 const slack = 500 * time.Millisecond
 
-// disturb kills and stalls the application at random until ctx ends, and leaves
-// it running.
+// disturb kills and stalls at random until ctx ends, and leaves all running.
 func disturb(ctx context.Context, m *mesh, r *rand.Rand) ([]disturbance, error) {
 	var all []disturbance
 	for {
@@ -28,13 +34,14 @@ func disturb(ctx context.Context, m *mesh, r *rand.Rand) ([]disturbance, error) 
 		case <-ctx.Done():
 			return all, nil
 		}
-		d := disturbance{stall: r.IntN(5) < 1, from: time.Now()}
+		d := disturbance{what: []string{kill, kill, kill, stall, stallSidecar}[r.IntN(5)], from: time.Now()}
 		length := time.Duration(r.Int64N(int64(2 * time.Second)))
-		if d.stall {
-			_ = m.app.cmd.Process.Signal(syscall.SIGSTOP)
-			time.Sleep(length)
-			_ = m.app.cmd.Process.Signal(syscall.SIGCONT)
-		} else {
+		switch d.what {
+		case stall:
+			pause(m.app.cmd.Process.Pid, length)
+		case stallSidecar:
+			pause(m.callee.pid, length)
+		case kill:
 			m.app.kill()
 			if r.IntN(3) == 0 { // else it comes back at once
 				time.Sleep(length)
@@ -48,10 +55,17 @@ func disturb(ctx context.Context, m *mesh, r *rand.Rand) ([]disturbance, error) 
 	}
 }
 
+// pause stops a process of ours for a while.
+func pause(pid int, length time.Duration) {
+	_ = syscall.Kill(pid, syscall.SIGSTOP) // it runs: it is ours to end
+	time.Sleep(length)
+	_ = syscall.Kill(pid, syscall.SIGCONT)
+}
+
 // owed tells whether a call's time meets a kill.
 func owed(c *call, all []disturbance) bool {
 	for _, d := range all {
-		if !d.stall && c.ended.After(d.from) && c.began.Before(d.to.Add(slack)) {
+		if d.what == kill && c.ended.After(d.from) && c.began.Before(d.to.Add(slack)) {
 			return true
 		}
 	}

@@ -23,6 +23,8 @@ func main() {
 	var app, seen string
 	flag.DurationVar(&o.duration, "duration", 10*time.Minute, "of the traffic")
 	flag.Uint64Var(&o.seed, "seed", uint64(time.Now().Unix()), "of everything random")
+	flag.DurationVar(&o.pace, "pace", 60*time.Millisecond, "mean pause of each of the workers between two calls")
+	flag.StringVar(&o.tls, "tls", "", "folder with cert.pem, key.pem and ca.pem, for mutual TLS between the sidecars")
 	flag.StringVar(&o.bin, "bin", "bin", "folder of mesh-proxy and mesh-hub")
 	flag.StringVar(&app, "app", "", "internal: serve as the application at this address")
 	flag.StringVar(&seen, "seen", "", "internal: the application's list of requests")
@@ -44,7 +46,8 @@ func main() {
 type options struct {
 	duration time.Duration
 	seed     uint64
-	bin      string
+	pace     time.Duration
+	bin, tls string
 }
 
 // warmUp is how long there is traffic before the first look at what the
@@ -53,12 +56,12 @@ const warmUp = 5 * time.Second
 
 func soak(ctx context.Context, o options) error {
 	fmt.Printf("soak: %s, seed %d\n", o.duration, o.seed)
-	m, err := startMesh(ctx, o.bin)
+	m, err := startMesh(ctx, o)
 	if err != nil {
 		return err
 	}
 	defer m.stop()
-	s := &session{o: o, mesh: m, traffic: &traffic{mesh: m, ledger: &ledger{}, seed: o.seed}}
+	s := &session{o: o, mesh: m, traffic: &traffic{mesh: m, ledger: &ledger{}, seed: o.seed, pace: o.pace}}
 	if err := s.run(ctx); err != nil {
 		return err
 	}

@@ -19,7 +19,8 @@ import (
 
 // mesh is the processes under test.
 type mesh struct {
-	bin, dir       string
+	o              options
+	dir            string
 	stderr         io.Writer
 	hub            map[string]string // addresses by role
 	callee, caller *sidecar
@@ -35,12 +36,12 @@ type sidecar struct {
 	address map[string]string // by role
 }
 
-func startMesh(ctx context.Context, bin string) (*mesh, error) {
+func startMesh(ctx context.Context, o options) (*mesh, error) {
 	dir, err := os.MkdirTemp("", "soak")
 	if err != nil {
 		return nil, err
 	}
-	m := &mesh{bin: bin, dir: dir, stderr: io.Discard}
+	m := &mesh{o: o, dir: dir, stderr: io.Discard}
 	if os.Getenv("VERBOSE") != "" {
 		m.stderr = os.Stderr
 	}
@@ -75,6 +76,9 @@ func (m *mesh) start(ctx context.Context) (err error) {
 }
 
 func (m *mesh) sidecar(ctx context.Context, service string, flags ...string) (*sidecar, error) {
+	if m.o.tls != "" {
+		flags = append(flags, "--tls-cert", filepath.Join(m.o.tls, "cert.pem"), "--tls-key", filepath.Join(m.o.tls, "key.pem"), "--tls-ca", filepath.Join(m.o.tls, "ca.pem"))
+	}
 	cmd, address, err := m.run(ctx, "mesh-proxy", append([]string{
 		"--service", service, "--hub", m.hub["grpc"], "--log-level", "error",
 		"--inbound-address", "127.0.0.1:0", "--outbound-address", "127.0.0.1:0", "--admin-address", "127.0.0.1:0",
@@ -88,7 +92,7 @@ func (m *mesh) sidecar(ctx context.Context, service string, flags ...string) (*s
 // run starts a program of ours and waits until it says where it listens.
 func (m *mesh) run(ctx context.Context, name string, args ...string) (*exec.Cmd, map[string]string, error) {
 	file := filepath.Join(m.dir, fmt.Sprintf("addresses%d", len(m.procs)))
-	cmd := exec.CommandContext(ctx, filepath.Join(m.bin, name), append(args, "--address-file", file)...)
+	cmd := exec.CommandContext(ctx, filepath.Join(m.o.bin, name), append(args, "--address-file", file)...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	cmd.Stderr = m.stderr
 	if err := cmd.Start(); err != nil {

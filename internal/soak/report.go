@@ -13,7 +13,8 @@ import (
 // own threads and a scrape's connection come and go.
 const (
 	moreGoroutines  = 4
-	moreDescriptors = 4
+	moreDescriptors = 3
+	mostPipes       = 64
 	moreResident    = 1.15 // of the first third's mean, and
 	moreMB          = 8.0  // at least this much
 )
@@ -28,15 +29,11 @@ func (s *session) report(verdicts map[string]*verdict, counts []edges) bool {
 func table() *tabwriter.Writer { return tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0) }
 
 func (s *session) reportCalls(verdicts map[string]*verdict) bool {
-	kills, stalls := 0, 0
+	times := map[string]int{}
 	for _, d := range s.disturbances {
-		if d.stall {
-			stalls++
-		} else {
-			kills++
-		}
+		times[d.what]++
 	}
-	fmt.Printf("the application was killed %d times and stalled %d times\n\n", kills, stalls)
+	fmt.Printf("the application was killed %d times and stalled %d times, its sidecar stalled %d times\n\n", times[kill], times[stall], times[stallSidecar])
 	t := table()
 	fmt.Fprintln(t, "kind\tsent\tanswered\tfailed at a kill\tleft\tretries\tseen again\twrong\tflags of the failed")
 	var wrong []string
@@ -53,20 +50,20 @@ func (s *session) reportCalls(verdicts map[string]*verdict) bool {
 	for _, w := range wrong {
 		fmt.Println("WRONG", w)
 	}
-	return wrongs == 0 && kills > 0
+	return wrongs == 0 && times[kill] > 0
 }
 
 func (s *session) reportUsage() bool {
 	good := true
 	t := table()
-	fmt.Fprintln(t, "\nsidecar\tgoroutines\tdescriptors\tresident, first third\tlast third\t")
+	fmt.Fprintln(t, "\nsidecar\tgoroutines\tdescriptors\tpipe ends\tresident, first third\tlast third\t")
 	for _, one := range []*sidecar{s.mesh.caller, s.mesh.callee} {
 		b, a := s.before[one.name], s.after[one.name]
 		first, last := thirds(s.during[one.name])
-		ok := a.goroutines <= b.goroutines+moreGoroutines && a.descriptors <= b.descriptors+moreDescriptors &&
+		ok := a.goroutines <= b.goroutines+moreGoroutines && a.descriptors <= b.descriptors+moreDescriptors && a.pipes <= mostPipes &&
 			last <= max(first*moreResident, first+moreMB)
 		good = good && ok
-		fmt.Fprintf(t, "%s\t%d -> %d\t%d -> %d\t%.1f MB\t%.1f MB\t%s\n", one.name, b.goroutines, a.goroutines, b.descriptors, a.descriptors, first, last, mark(ok))
+		fmt.Fprintf(t, "%s\t%d -> %d\t%d -> %d\t%d -> %d\t%.1f MB\t%.1f MB\t%s\n", one.name, b.goroutines, a.goroutines, b.descriptors, a.descriptors, b.pipes, a.pipes, first, last, mark(ok))
 	}
 	_ = t.Flush()
 	return good

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -15,8 +16,10 @@ import (
 
 // usage is what a process holds at a moment.
 type usage struct {
-	goroutines, descriptors int
-	residentMB              float64
+	goroutines  int
+	descriptors int // without pipes
+	pipes       int // ends of those that splice(2) needs: a pool, which the garbage collector empties
+	residentMB  float64
 }
 
 func (s *sidecar) usage() (u usage, err error) {
@@ -25,11 +28,18 @@ func (s *sidecar) usage() (u usage, err error) {
 		return u, err
 	}
 	u.goroutines = int(total(all["go_goroutines"], nil))
-	open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.pid))
+	dir := fmt.Sprintf("/proc/%d/fd", s.pid)
+	open, err := os.ReadDir(dir)
 	if err != nil {
 		return u, err
 	}
-	u.descriptors = len(open)
+	for _, fd := range open {
+		if to, _ := os.Readlink(filepath.Join(dir, fd.Name())); strings.HasPrefix(to, "pipe:") {
+			u.pipes++
+		} else {
+			u.descriptors++
+		}
+	}
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", s.pid))
 	if f := strings.Fields(string(text)); len(f) > 1 {
 		var pages int

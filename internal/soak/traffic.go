@@ -17,7 +17,8 @@ type traffic struct {
 	mesh   *mesh
 	ledger *ledger
 	seed   uint64
-	round  int // of run; in every ID, so that none comes twice
+	pace   time.Duration // mean pause of a worker between two calls
+	round  int           // of run; in every ID, so that none comes twice
 	conns  []*grpc.ClientConn
 }
 
@@ -41,6 +42,7 @@ var kinds = []struct {
 	{"http get, new conn", 2, (*worker).get},
 	{"http post", 4, (*worker).post},
 	{"http post chunked", 4, (*worker).postChunked},
+	{"http big", 1, (*worker).big},
 	{"http slow", 4, (*worker).slow},
 	{"http status", 1, (*worker).status},
 	{"http leave", 1, (*worker).leave},
@@ -86,7 +88,7 @@ func (w *worker) run(ctx context.Context, number int, do func(*worker, *call)) {
 		one := call{id: w.id(number), kind: w.kind, method: http.MethodGet, grpc: -1, began: time.Now()}
 		do(w, &one)
 		w.ledger.add(one)
-		time.Sleep(time.Duration(20+w.r.IntN(80)) * time.Millisecond)
+		time.Sleep(time.Duration(w.r.Int64N(int64(2 * w.pace))))
 	}
 }
 
@@ -114,6 +116,12 @@ func (w *worker) post(one *call) {
 func (w *worker) postChunked(one *call) {
 	one.method = http.MethodPost
 	w.http.do(one, "/chunked", w.body(60000), true, patience)
+}
+
+// big has more on its way than all buffers together hold.
+func (w *worker) big(one *call) {
+	one.method = http.MethodPost
+	w.http.do(one, "/chunked", w.body(4<<20), w.n%3 == 0, patience)
 }
 
 func (w *worker) slow(one *call) {
