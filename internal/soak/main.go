@@ -94,32 +94,33 @@ type session struct {
 
 // run warms up, looks, drives the traffic under disturbance, and looks again.
 func (s *session) run(ctx context.Context) (err error) {
+	m := s.mesh
 	if err := s.drive(ctx, warmUp); err != nil {
 		return err
 	}
-	if s.before, err = s.look(); err != nil {
+	if s.before, err = settle(ctx, m.caller, m.callee); err != nil {
 		return err
 	}
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
 	var watchers sync.WaitGroup
 	callee, caller := []usage{}, []usage{}
-	watchers.Go(func() { s.mesh.callee.watch(watching, &callee) })
-	watchers.Go(func() { s.mesh.caller.watch(watching, &caller) })
+	watchers.Go(func() { m.callee.watch(watching, &callee) })
+	watchers.Go(func() { m.caller.watch(watching, &caller) })
 	var disturbed error
 	watchers.Go(func() {
-		s.disturbances, disturbed = disturb(watching, s.mesh, rand.New(rand.NewPCG(s.o.seed, 1)))
+		s.disturbances, disturbed = disturb(watching, m, rand.New(rand.NewPCG(s.o.seed, 1)))
 	})
 	if err := s.drive(ctx, s.o.duration); err != nil {
 		return err
 	}
 	stop()
 	watchers.Wait()
-	s.during = map[string][]usage{s.mesh.callee.name: callee, s.mesh.caller.name: caller}
+	s.during = map[string][]usage{m.callee.name: callee, m.caller.name: caller}
 	if disturbed != nil {
 		return disturbed
 	}
-	s.after, err = s.look()
+	s.after, err = settle(ctx, m.caller, m.callee)
 	return errors.Join(err, ctx.Err())
 }
 
@@ -127,17 +128,4 @@ func (s *session) drive(ctx context.Context, d time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
 	return s.traffic.run(ctx)
-}
-
-// look is what both sidecars hold without traffic.
-func (s *session) look() (map[string]usage, error) {
-	all := make(map[string]usage)
-	for _, one := range []*sidecar{s.mesh.callee, s.mesh.caller} {
-		u, err := one.settled()
-		if err != nil {
-			return nil, err
-		}
-		all[one.name] = u
-	}
-	return all, nil
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/telemesh/telemesh/internal/vocab"
 )
 
-// What a sidecar may hold more at the end than at the beginning: the runtime's
-// own threads and a scrape's connection come and go.
+// What a sidecar may hold more at the end than at the beginning: scrapes and the
+// hub's streams come and go.
 const (
 	moreGoroutines  = 4
 	moreDescriptors = 3

@@ -20,6 +20,7 @@ type usage struct {
 	descriptors int // without pipes
 	pipes       int // ends of those that splice(2) needs: a pool, which the garbage collector empties
 	residentMB  float64
+	kept        int // upstream connections, in use or kept for later
 }
 
 func (s *sidecar) usage() (u usage, err error) {
@@ -28,6 +29,7 @@ func (s *sidecar) usage() (u usage, err error) {
 		return u, err
 	}
 	u.goroutines = int(total(all["go_goroutines"], nil))
+	u.kept = int(total(all["mesh_pool_connections"], nil))
 	dir := fmt.Sprintf("/proc/%d/fd", s.pid)
 	open, err := os.ReadDir(dir)
 	if err != nil {
@@ -49,21 +51,34 @@ func (s *sidecar) usage() (u usage, err error) {
 	return u, err
 }
 
-// settled returns the usage once the connections that are kept for later have
-// been closed: the least of some seconds.
-func (s *sidecar) settled() (least usage, err error) {
-	for i := range 40 {
-		u, err := s.usage()
-		if err != nil {
-			return u, err
+// settleWithin is longer than a sidecar keeps a connection to another one.
+const settleWithin = 45 * time.Second
+
+// settle waits until the sidecars have closed the connections that they keep for
+// later, and returns what they hold then.
+func settle(ctx context.Context, all ...*sidecar) (map[string]usage, error) {
+	held := make(map[string]usage)
+	for end := time.Now().Add(settleWithin); ; {
+		kept := 0
+		for _, s := range all {
+			u, err := s.usage()
+			if err != nil {
+				return nil, err
+			}
+			held[s.name], kept = u, kept+u.kept
 		}
-		if i == 0 || u.goroutines+u.descriptors < least.goroutines+least.descriptors {
-			least = u
+		if kept == 0 || time.Now().After(end) {
+			return held, nil
 		}
-		time.Sleep(200 * time.Millisecond)
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}
-	return least, nil
 }
+
+const sampleEvery = time.Second
 
 // watch samples the resident memory until ctx ends.
 func (s *sidecar) watch(ctx context.Context, samples *[]usage) {
@@ -72,7 +87,7 @@ func (s *sidecar) watch(ctx context.Context, samples *[]usage) {
 			*samples = append(*samples, u)
 		}
 		select {
-		case <-time.After(500 * time.Millisecond):
+		case <-time.After(sampleEvery):
 		case <-ctx.Done():
 			return
 		}
