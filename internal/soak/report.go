@@ -12,8 +12,8 @@ import (
 // What a sidecar may hold more at the end than at the beginning: scrapes and the
 // hub's streams come and go.
 const (
-	moreGoroutines  = 4
-	moreDescriptors = 3
+	moreGoroutines  = 2
+	moreDescriptors = 2
 	mostPipes       = 64
 	moreResident    = 1.15 // of the first third's mean, and
 	moreMB          = 8.0  // at least this much
