@@ -56,7 +56,7 @@ e2e: tools conformance-tools build ## real processes and a real browser
 # -count=1: what these tests depend on are processes, which the test cache
 # cannot see.
 define run-e2e
-go test -race -count=1 -tags e2e -timeout 15m ./internal/e2e/...
+go test -race -count=1 -tags e2e -timeout 20m ./internal/e2e/...
 endef
 
 ROUNDS ?= 5

@@ -28,7 +28,7 @@ func soak(t *testing.T, flags ...string) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	c := start(t, nil, program, append(flags, "-bin", filepath.Dir(binary(t, "mesh-proxy")), "-duration", "30s")...)
-	code := c.wait(t, 3*time.Minute)
+	code := c.wait(t, 5*time.Minute)
 	t.Logf("%s%s", c.out, c.errs)
 	if code != 0 {
 		t.Errorf("exit %d", code)
