@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"encoding/xml"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"github.com/telemesh/telemesh/internal/testca"
+	"github.com/telemesh/telemesh/internal/vocab"
 )
 
 // conformed is the name under which the conformance tools reach a server through
@@ -24,24 +26,23 @@ import (
 const conformed = "localhost"
 
 // conformanceMesh starts a hub, a sidecar of the server at address, and one of
-// a caller, and waits until the caller's knows the way. It returns the inbound
-// and the outbound address.
-func conformanceMesh(t *testing.T, address string, flags ...string) (inbound, outbound string) {
+// a caller, and waits until the caller's knows the way. It returns the callee's
+// addresses and the caller's outbound one.
+func conformanceMesh(t *testing.T, address string, flags ...string) (callee map[string]string, outbound string) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "hub.json")
 	start(t, nil, binary(t, "mesh-hub"), "--data-dir", t.TempDir(), "--http-address", "127.0.0.1:0", "--grpc-address", "127.0.0.1:0", "--address-file", file)
 	hub := addresses(t, file)
-	callee := sidecar(t, hub["grpc"], conformed, append(flags, "--app-address", address, "--service-port", "80")...)
+	callee = sidecar(t, hub["grpc"], conformed, append(flags, "--app-address", address, "--service-port", "80")...)
 	caller := sidecar(t, hub["grpc"], "caller", flags...)
 	eventually(t, 20*time.Second, "the caller's sidecar finds the server's", func() error {
-		var dump []struct{ Name string }
 		b, err := get("http://" + caller["admin"] + "/clusters")
 		if err == nil && !strings.Contains(string(b), callee["inbound"]) {
-			err = fmt.Errorf("it knows %s %v", b, dump)
+			err = fmt.Errorf("it knows %s", b)
 		}
 		return err
 	})
-	return callee["inbound"], caller["outbound"]
+	return callee, caller["outbound"]
 }
 
 // h2Server answers every request in HTTP/2 by prior knowledge.
@@ -70,8 +71,8 @@ var excused = map[string]string{
 const h2specLeast = 140
 
 func TestH2Spec(t *testing.T) {
-	inbound, outbound := conformanceMesh(t, h2Server(t))
-	for name, address := range map[string]string{"inbound": inbound, "outbound": strings.Replace(outbound, "127.0.0.1", conformed, 1)} {
+	callee, outbound := conformanceMesh(t, h2Server(t))
+	for name, address := range map[string]string{"inbound": callee["inbound"], "outbound": strings.Replace(outbound, "127.0.0.1", conformed, 1)} {
 		t.Run(name, func(t *testing.T) {
 			host, port, err := net.SplitHostPort(address)
 			if err != nil {
@@ -142,10 +143,10 @@ var interopCases = []string{
 const orcaBalancer = `{"loadBalancingConfig": [{"test_backend_metrics_load_balancer": {}}]}`
 
 func TestGRPCInterop(t *testing.T) {
-	for _, security := range []string{"plain", "mutual TLS between the sidecars"} {
+	for _, security := range []string{"none", "mutual_tls"} {
 		t.Run(security, func(t *testing.T) {
 			var flags []string
-			if security != "plain" {
+			if security != "none" {
 				files := testca.New(t).Write(t.TempDir(), 1, "mesh", "spiffe://cluster.local/ns/default/sa/mesh")
 				flags = []string{"--tls-cert", files.Cert, "--tls-key", files.Key, "--tls-ca", files.CA}
 			}
@@ -161,7 +162,7 @@ func TestGRPCInterop(t *testing.T) {
 				}
 				return err
 			})
-			_, outbound := conformanceMesh(t, "127.0.0.1:"+port, flags...)
+			callee, outbound := conformanceMesh(t, "127.0.0.1:"+port, flags...)
 			_, through, err := net.SplitHostPort(outbound)
 			if err != nil {
 				t.Fatal(err)
@@ -177,6 +178,11 @@ func TestGRPCInterop(t *testing.T) {
 						t.Errorf("exit %d: %s", code, errs)
 					}
 				})
+			}
+			all, err := scrape("http://"+callee["admin"], vocab.MetricRequests, nil)
+			secured, err2 := scrape("http://"+callee["admin"], vocab.MetricRequests, map[string]string{vocab.LabelSecurity: security})
+			if err := errors.Join(err, err2); err != nil || secured == 0 || secured != all {
+				t.Errorf("%.0f of %.0f requests came with security %s, %v", secured, all, security, err)
 			}
 		})
 	}
