@@ -64,12 +64,11 @@ func (c *caller) exchange(one *call, path string, body []byte, chunked bool, lim
 		return err
 	}
 	_ = c.conn.SetDeadline(time.Now().Add(limit))
-	if _, err := c.conn.Write(message(one, path, body, chunked)); err != nil {
-		return err
-	}
+	// A refusal may come before the whole body has left.
+	_, sent := c.conn.Write(message(one, path, body, chunked))
 	r, err := http.ReadResponse(c.in, &http.Request{Method: one.method})
 	if err != nil {
-		return err
+		return errors.Join(sent, err)
 	}
 	one.status = r.StatusCode
 	got, err := io.ReadAll(r.Body)
@@ -79,6 +78,8 @@ func (c *caller) exchange(one *call, path string, body []byte, chunked bool, lim
 	switch {
 	case err != nil:
 		return err
+	case sent != nil && r.StatusCode == http.StatusOK:
+		return sent
 	case strings.HasPrefix(path, "/status/"):
 		if path != fmt.Sprintf("/status/%d", r.StatusCode) {
 			return fmt.Errorf("status %d for %s", r.StatusCode, path)

@@ -22,9 +22,13 @@ type verdict struct {
 	flags                        map[string]int // of the calls that failed
 	retried, again               int            // attempts beyond the first; calls that the application saw more than once
 	source, destination          int            // records
+	hung                         []string       // failures that took too long to come, although at a kill
 	wrong                        []string       // what must not be
 	wrongs                       int
 }
+
+// hungAfter is well above the longest disturbance.
+const hungAfter = 10 * time.Second
 
 // maxWrong is how many violations of a kind are told in words.
 const maxWrong = 4
@@ -72,6 +76,9 @@ func (v *verdict) check(c *call, r records, seen int, owed bool) {
 		v.answered++
 	default:
 		v.failed++
+	}
+	if took := c.ended.Sub(c.began); !c.ok && !c.left && took > hungAfter {
+		v.hung = append(v.hung, fmt.Sprintf("%s %s began %s, failed after %s with %d/%d %q", c.kind, c.id, c.began.Format("15:04:05.000"), took.Round(time.Millisecond), c.status, c.grpc, c.err))
 	}
 	if c.ok && seen == 0 {
 		v.fault(c, "answered, and the application never saw it")
