@@ -24,7 +24,7 @@ GOLANGCI_LINT = $(shell command -v golangci-lint || echo bin/tools/golangci-lint
 
 .PHONY: help
 help: ## list these targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 26
 
 .PHONY: build
 build: need-go ui ## the binaries, into bin/
@@ -38,7 +38,7 @@ demo: build ## the whole mesh on this machine, until Ctrl-C
 ui: $(UI_BUILT) ## the web UI, which the hub embeds
 
 .PHONY: test
-test: tools build ## everything that continuous integration runs
+test: tools conformance-tools build ## everything that continuous integration runs
 	go vet ./...
 	go test -race ./...
 	cd $(UI) && npm test && npm run lint
@@ -50,13 +50,13 @@ test-unit: ui ## the tests that need no other tool: Go with -race, and the UI's
 	cd $(UI) && npm test
 
 .PHONY: e2e
-e2e: tools build ## real processes and a real browser
+e2e: tools conformance-tools build ## real processes and a real browser
 	$(run-e2e)
 
 # -count=1: what these tests depend on are processes, which the test cache
 # cannot see.
 define run-e2e
-go test -race -count=1 -tags e2e -timeout 12m ./internal/e2e/...
+go test -race -count=1 -tags e2e -timeout 20m ./internal/e2e/...
 endef
 
 ROUNDS ?= 5
@@ -86,6 +86,24 @@ fuzz: need-go ## every fuzzer of the data plane in turn, FUZZTIME each
 		done; \
 	done
 
+.PHONY: soak
+soak: DURATION = 10m
+soak: build ## kills and stalls under mixed traffic, every request accounted for; DURATION= and SEED= of it
+	go build -o bin/tools/soak ./internal/soak
+	bin/tools/soak -duration $(DURATION) $(if $(SEED),-seed $(SEED))
+
+.PHONY: soak-test
+soak-test: build ## half a minute of the same, plain and over mutual TLS
+	go test -race -count=1 -tags e2e,soak -run TestSoak -v ./internal/e2e
+
+.PHONY: h2spec
+h2spec: conformance-tools build ## HTTP/2 conformance of both listeners, by h2spec
+	go test -count=1 -tags e2e -run TestH2Spec -v ./internal/e2e
+
+.PHONY: grpc-interop
+grpc-interop: conformance-tools build ## gRPC's interoperability cases through two sidecars
+	go test -count=1 -tags e2e -run TestGRPCInterop -v ./internal/e2e
+
 .PHONY: tools
 tools: ## installs what the tests need from Debian, if it is missing
 	scripts/install-test-tools.sh
@@ -101,6 +119,18 @@ lint: need-go $(UI_MODULES) ## golangci-lint and eslint
 bin/tools/golangci-lint: tools/lint/go.mod tools/lint/go.sum
 	@echo 'building golangci-lint, which takes some minutes the first time'
 	cd tools/lint && go build -o ../../$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+CONFORMANCE_TOOLS := bin/tools/h2spec bin/tools/grpc-interop-client bin/tools/grpc-interop-server
+
+.PHONY: conformance-tools
+conformance-tools: need-go $(CONFORMANCE_TOOLS)
+
+# From a module of their own too.
+bin/tools/h2spec: PACKAGE = github.com/summerwind/h2spec/cmd/h2spec
+bin/tools/grpc-interop-client: PACKAGE = google.golang.org/grpc/interop/client
+bin/tools/grpc-interop-server: PACKAGE = google.golang.org/grpc/interop/server
+$(CONFORMANCE_TOOLS): tools/conformance/go.mod tools/conformance/go.sum
+	cd tools/conformance && go build -o ../../$@ $(PACKAGE)
 
 .PHONY: generate
 generate: need-go ## Go from the protobuf contracts, TypeScript from the JSON API

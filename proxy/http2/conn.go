@@ -201,6 +201,7 @@ func (c *conn) finish(err error) {
 	case c.stopped:
 		c.wbuf = appendGoAway(c.output(), c.lastPeer, errNo)
 	}
+	stopped := c.stopped
 	_ = c.io.SetWriteDeadline(time.Now().Add(closeTimeout)) // of a writer that waits
 	c.mu.Unlock()
 	if fault != nil {
@@ -211,7 +212,9 @@ func (c *conn) finish(err error) {
 	}
 	c.batch.add(c)
 	c.batch.run()
-	c.linger(fault != nil)
+	// A caller that said GOAWAY may yet have more to say, and what we closed has
+	// not heard of it: both have input that nobody will read.
+	c.linger(fault != nil || stopped && !c.client)
 	c.mu.Lock()
 	c.finished = true
 	c.mu.Unlock()
@@ -231,13 +234,13 @@ func (c *conn) finish(err error) {
 
 // linger lets the peer read our last words: closing with unread input would
 // reset the connection under them.
-func (c *conn) linger(fault bool) {
+func (c *conn) linger(wait bool) {
 	c.mu.Lock()
 	for c.writing {
 		c.room.Wait()
 	}
 	c.mu.Unlock()
-	if !fault {
+	if !wait {
 		return
 	}
 	_ = c.io.CloseWrite() // the peer may be gone, which is as well
