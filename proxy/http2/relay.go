@@ -171,6 +171,9 @@ func (st *stream) answerHead(b *batch, l *fieldList, end bool) {
 		st.down.c.sendHeaders(b, &st.down, l.fields, false)
 		return
 	}
+	if end && st.givenUp(b, l, status) {
+		return
+	}
 	st.resp.fields, l.fields = l.fields, st.resp.fields[:0]
 	st.firstByte = netio.Now()
 	st.x.Record.Code = uint32(status)
@@ -187,6 +190,31 @@ func (st *stream) answerHead(b *batch, l *fieldList, end bool) {
 	}
 	st.downSent = st.down.c.sendHeaders(b, &st.down, st.resp.fields, end)
 	st.check(b)
+}
+
+// givenUp gives up an answer that came whole with its head, as gRPC's refusals
+// do, for another attempt, if the retry policy names its status.
+func (st *stream) givenUp(b *batch, l *fieldList, status int) bool {
+	if st.settled || !st.attached || st.replayLost {
+		return false
+	}
+	o := st.outcome(exchange.Success)
+	o.Status, o.FirstByte = status, o.Duration
+	if st.x.Record.Protocol == "grpc" {
+		o.GRPC = grpcStatusOf(l)
+	}
+	if o.Status < 400 && o.GRPC <= 1 {
+		return false
+	}
+	target, ok := st.server.o.Handler.Retry(&st.x, o)
+	if !ok {
+		return false
+	}
+	st.settled = true
+	st.target.Endpoint.Done(o)
+	st.up.c.reset(b, &st.up, errCancel) // if the upstream did not want all of the request
+	st.again(b, target)
+	return true
 }
 
 // respond shows the handler the answer's head as it stands in resp.
@@ -219,13 +247,22 @@ func (st *stream) answerTrailers(b *batch, l *fieldList, end bool) {
 
 // readStatus notes gRPC's own status.
 func (st *stream) readStatus(l *fieldList) {
+	if status := grpcStatusOf(l); status != 0 {
+		st.x.Record.GRPCStatus = status
+	}
+}
+
+// grpcStatusOf is gRPC's status plus one, 0 without one.
+func grpcStatusOf(l *fieldList) uint32 {
 	status := l.Get("grpc-status")
 	if status == "" {
-		return // ParseUint's error would be an allocation
+		return 0 // ParseUint's error would be an allocation
 	}
-	if n, err := strconv.ParseUint(status, 10, 8); err == nil {
-		st.x.Record.GRPCStatus = uint32(n) + 1
+	n, err := strconv.ParseUint(status, 10, 8)
+	if err != nil {
+		return 0
 	}
+	return uint32(n) + 1
 }
 
 // malformedAnswer ends the attempt of an upstream that does not keep to the
