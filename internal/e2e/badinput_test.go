@@ -208,7 +208,7 @@ func TestBadTelemetryIsRefusedCountedAndSurvived(t *testing.T) {
 		{"garbage in a stream", garbled, codes.Internal, "unmarshal", "malformed"},
 		{"oversized batch", batch(oversized), codes.ResourceExhausted, "larger than max", "oversized"},
 		{"columns disagree", batch(disagreeing), codes.InvalidArgument, "rows", "corrupt_records"},
-		{"no columns", batch(corrupt), codes.InvalidArgument, "decompress", "corrupt_records"},
+		{"no columns", batch(corrupt), codes.InvalidArgument, "corrupt record block", "corrupt_records"},
 		{"record's edge out of range", batch(beyond), codes.InvalidArgument, "edge 7 of 1", "invalid"},
 		{"series' edge out of range", batch(row), codes.InvalidArgument, "edge 3 of 1", "invalid"},
 	} {
