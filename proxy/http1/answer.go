@@ -2,7 +2,6 @@ package http1
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"strconv"
 	"strings"
@@ -230,11 +229,11 @@ func (c *conn) reply(r *exchange.Reply) (again bool) {
 	}
 	status, body := r.Status, r.Body
 	if c.x.Record.Protocol == "grpc" {
-		code := GRPCStatus(r.Status)
+		code := exchange.GRPCStatus(c.x.Record.Flags, r.Status)
 		c.x.Record.GRPCStatus = uint32(code) + 1
 		m.Set("content-type", "application/grpc")
 		m.Set("grpc-status", strconv.Itoa(code))
-		m.Set("grpc-message", GRPCMessage(strings.TrimSpace(r.Body)))
+		m.Set("grpc-message", exchange.GRPCMessage(strings.TrimSpace(r.Body)))
 		status, body = 200, ""
 	} else if r.ContentType != "" {
 		m.Set("content-type", r.ContentType)
@@ -311,39 +310,4 @@ func reasonPhrase(status int) string {
 func isGRPC(contentType string) bool {
 	const grpc = "application/grpc"
 	return len(contentType) >= len(grpc) && is([]byte(contentType[:len(grpc)]), grpc)
-}
-
-// GRPCStatus maps an HTTP status of the sidecar's own as gRPC's
-// http-grpc-status-mapping does, but for 429, which callers of a limited
-// service read as RESOURCE_EXHAUSTED.
-func GRPCStatus(http int) int {
-	switch http {
-	case 400:
-		return 13
-	case 401:
-		return 16
-	case 403:
-		return 7
-	case 404:
-		return 12
-	case 429:
-		return 8
-	case 502, 503, 504:
-		return 14
-	}
-	return 2
-}
-
-// GRPCMessage percent-encodes what a gRPC status message may not hold as it is
-// (gRPC over HTTP/2, "Status-Message").
-func GRPCMessage(s string) string {
-	var b strings.Builder
-	for _, c := range []byte(s) {
-		if c < ' ' || c > '~' || c == '%' {
-			fmt.Fprintf(&b, "%%%02X", c)
-			continue
-		}
-		b.WriteByte(c)
-	}
-	return b.String()
 }

@@ -1,7 +1,6 @@
 package http2
 
 import (
-	"fmt"
 	"strconv"
 	"strings"
 
@@ -92,11 +91,11 @@ func (st *stream) brokenOff(b *batch, f failure) {
 		st.finish(b)
 		return
 	}
-	status := grpcStatus(st.x.Record.Flags, f.status)
+	status := exchange.GRPCStatus(st.x.Record.Flags, f.status)
 	st.x.Record.GRPCStatus = uint32(status) + 1
 	trailers := [2]hpack.HeaderField{
 		{Name: "grpc-status", Value: strconv.Itoa(status)},
-		{Name: "grpc-message", Value: grpcMessage(st.x.Record.Detail)},
+		{Name: "grpc-message", Value: exchange.GRPCMessage(st.x.Record.Detail)},
 	}
 	st.respEnd = true
 	st.detach(b)
@@ -133,13 +132,13 @@ func (st *stream) reply(b *batch, r *exchange.Reply) {
 	}
 	st.x.Record.Code = uint32(r.Status)
 	if st.x.Record.Protocol == "grpc" {
-		status := grpcStatus(st.x.Record.Flags, r.Status)
+		status := exchange.GRPCStatus(st.x.Record.Flags, r.Status)
 		st.x.Record.GRPCStatus = uint32(status) + 1
 		st.x.Record.Code = 200
 		h.fields[0].Value = "200"
 		h.Set("content-type", "application/grpc")
 		h.Set("grpc-status", strconv.Itoa(status))
-		h.Set("grpc-message", grpcMessage(strings.TrimSpace(body)))
+		h.Set("grpc-message", exchange.GRPCMessage(strings.TrimSpace(body)))
 		body = ""
 	} else {
 		if r.ContentType != "" {
@@ -158,42 +157,4 @@ func (st *stream) reply(b *batch, r *exchange.Reply) {
 		st.downSent = st.down.c.sendData(b, &st.down, []byte(body), true)
 	}
 	st.endRequest(b)
-}
-
-// grpcStatus maps an HTTP status of the sidecar's own as gRPC's
-// http-grpc-status-mapping does, but for 429, which callers of a limited
-// service read as RESOURCE_EXHAUSTED, and for a deadline.
-func grpcStatus(flag string, http int) int {
-	if flag == vocab.FlagUpstreamTimeout {
-		return 4
-	}
-	switch http {
-	case 400:
-		return 13
-	case 401:
-		return 16
-	case 403:
-		return 7
-	case 404:
-		return 12
-	case 429:
-		return 8
-	case 502, 503, 504:
-		return 14
-	}
-	return 2
-}
-
-// grpcMessage percent-encodes what a gRPC status message may not hold as it is
-// (gRPC over HTTP/2, "Status-Message").
-func grpcMessage(s string) string {
-	var b strings.Builder
-	for _, c := range []byte(s) {
-		if c < ' ' || c > '~' || c == '%' {
-			fmt.Fprintf(&b, "%%%02X", c)
-			continue
-		}
-		b.WriteByte(c)
-	}
-	return b.String()
 }

@@ -14,13 +14,11 @@ func Now() int64 { return int64(time.Since(start)) }
 // The wall clock's distance from Now, and when it was looked at: a step of the
 // wall clock shows within lookEvery.
 var (
-	offset atomic.Int64
+	offset = func() *atomic.Int64 { o := new(atomic.Int64); o.Store(start.UnixNano()); return o }()
 	looked atomic.Int64
 )
 
 const lookEvery = int64(100 * time.Millisecond)
-
-func init() { offset.Store(start.UnixNano()) }
 
 // Wall is the wall clock's time at now, a result of Now, without another look at
 // a clock. It has no monotonic part.
