@@ -25,7 +25,8 @@ type Conn struct {
 	attempt transfer // TryWrite's
 	ask     func(fd uintptr) bool
 	asked   bool
-	early   []byte // read before Conn took over, served first
+	early   []byte  // read before Conn took over, served first
+	held    uintptr // the socket while Each's step runs, plus one; 0 otherwise
 }
 
 // transfer is one direction's system call. Its function is made once, because a
@@ -197,6 +198,10 @@ func (c *Conn) Write2(p, q []byte) (int, error) {
 		return 0, nil
 	}
 	t.buf, t.more, t.n, t.err = p, q, 0, nil
+	if c.held > 0 && t.writeAll(c.held-1) {
+		t.buf, t.more = nil, nil
+		return t.n, t.err
+	}
 	err := c.raw.Write(t.f)
 	t.buf, t.more = nil, nil
 	return t.n, errors.Join(err, t.err)

@@ -10,7 +10,8 @@ import "io"
 // the last read, Each knows: the wait that follows step is the one that was
 // armed before it, so what came meanwhile ends it at once. That saves a request
 // the system call that says "not yet". step must not read from the connection or
-// set a deadline; others may, for a read that is under way as for any.
+// set a deadline; others may, for a read that is under way as for any. Nobody but
+// step may write meanwhile, which it does without asking for the socket again.
 //
 // One thing it can miss: an end that comes together with the last bytes, which a
 // read of fewer bytes than there was room for does not show. Whoever waits long
@@ -24,7 +25,7 @@ func (c *Conn) Each(b *Buffer, step func() bool) (bool, error) {
 	t := &c.read
 	t.take, t.step, t.n, t.err = b, step, 0, nil
 	if t.each == nil {
-		t.each = t.eachOnce
+		t.each = c.eachOnce
 	}
 	err := c.raw.Read(t.each)
 	t.take, t.step = nil, nil
@@ -40,7 +41,8 @@ func (c *Conn) Each(b *Buffer, step func() bool) (bool, error) {
 }
 
 // eachOnce reads until the socket is empty and has step use it.
-func (t *transfer) eachOnce(fd uintptr) bool {
+func (c *Conn) eachOnce(fd uintptr) bool {
+	t := &c.read
 	for {
 		room := len(t.take.Room())
 		if !t.readOnce(fd) {
@@ -50,7 +52,9 @@ func (t *transfer) eachOnce(fd uintptr) bool {
 			return true
 		}
 		t.take.End += t.n
-		if !t.step() {
+		c.held = fd + 1
+		again := t.step()
+		if c.held = 0; !again {
 			return true
 		}
 		if t.n < room { // the socket was empty: what comes now is news
