@@ -185,7 +185,7 @@ func records(t *testing.T, rs ...record.Record) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return e.Append(nil, rs)
+	return e.Append(nil, record.BlockOf(rs))
 }
 
 func TestBadTelemetryIsRefusedCountedAndSurvived(t *testing.T) {

@@ -120,7 +120,7 @@ func (s *Store) Observed() (n uint64) {
 
 // Snapshot is every series as it stands now; edges are named by index.
 func (s *Store) Snapshot() ([]*telemetryv1.Edge, []*telemetryv1.Aggregate) {
-	b := newBuilder()
+	b := newBuilder(nil)
 	s.each(func(one *series) {
 		b.aggregates = append(b.aggregates, one.proto(b.edge(one.edge), false))
 	})
@@ -152,7 +152,16 @@ type builder struct {
 	aggregates []*telemetryv1.Aggregate
 }
 
-func newBuilder() *builder { return &builder{index: make(map[*edge]uint32)} }
+// newBuilder begins with the edges of a block, which are numbered already.
+func newBuilder(of *block) *builder {
+	b := &builder{index: make(map[*edge]uint32)}
+	if of != nil {
+		for _, e := range of.edges {
+			b.edge(e)
+		}
+	}
+	return b
+}
 
 func (b *builder) edge(e *edge) uint32 {
 	if i, ok := b.index[e]; ok {
@@ -168,11 +177,12 @@ func (b *builder) edge(e *edge) uint32 {
 // for a series, beside one block of records of a few KiB each at the very most.
 const batchSeries = 2000
 
-// batch builds the next batch of changed series and whole blocks, and reports
+// batch builds the next batch of changed series and a whole block, and reports
 // whether there is more to tell at once. The batch is nil when there is nothing.
-func (s *Store) batch(enc *record.Encoder, now time.Time) (*telemetryv1.Batch, bool) {
-	b := newBuilder()
-	more := false
+func (s *Store) batch(enc *record.Encoder, now time.Time) (out *telemetryv1.Batch, more bool) {
+	block, more := s.ring.take()
+	defer s.ring.giveBack(block)
+	b := newBuilder(block)
 	s.each(func(one *series) {
 		if !one.changed() {
 			return
@@ -183,29 +193,26 @@ func (s *Store) batch(enc *record.Encoder, now time.Time) (*telemetryv1.Batch, b
 		}
 		b.aggregates = append(b.aggregates, one.proto(b.edge(one.edge), true))
 	})
-	out, left := s.withRecords(b, enc, now)
-	return out, more || left
+	return b.batch(block, enc, now), more
 }
 
-// recordBatch is batch for whole blocks alone.
-func (s *Store) recordBatch(enc *record.Encoder, now time.Time) (*telemetryv1.Batch, bool) {
-	return s.withRecords(newBuilder(), enc, now)
-}
-
-// withRecords makes a batch of what b has and of the next block, nil if it is
-// empty, and reports whether there are more blocks.
-func (s *Store) withRecords(b *builder, enc *record.Encoder, now time.Time) (out *telemetryv1.Batch, more bool) {
+// recordBatch is batch for a whole block alone.
+func (s *Store) recordBatch(enc *record.Encoder, now time.Time) (out *telemetryv1.Batch, more bool) {
 	block, more := s.ring.take()
 	defer s.ring.giveBack(block)
-	records := block.all(b.edge)
-	if len(records) == 0 && len(b.aggregates) == 0 {
-		return nil, false
+	return newBuilder(block).batch(block, enc, now), more
+}
+
+// batch is what was collected and the block's records, nil if that is nothing.
+func (b *builder) batch(block *block, enc *record.Encoder, now time.Time) *telemetryv1.Batch {
+	if block == nil && len(b.aggregates) == 0 {
+		return nil
 	}
-	out = &telemetryv1.Batch{TimeUnixNano: now.UnixNano(), Edges: b.edges, Aggregates: b.aggregates, RecordCount: uint32(len(records))}
-	if len(records) > 0 {
-		out.Records = enc.Append(nil, records)
+	out := &telemetryv1.Batch{TimeUnixNano: now.UnixNano(), Edges: b.edges, Aggregates: b.aggregates}
+	if block != nil {
+		out.RecordCount, out.Records = uint32(block.Rows()), enc.Append(nil, &block.Block)
 	}
-	return out, more
+	return out
 }
 
 // BytesLimit keeps one text of a record within bounds, so that a client's long

@@ -36,6 +36,25 @@ func newEncoder(t *testing.T) *record.Encoder {
 	return enc
 }
 
+// decode is what a block says once it was sent.
+func decode(t *testing.T, b *block) []record.Record {
+	t.Helper()
+	dec, err := record.NewDecoder()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dec.Close()
+	columns, err := dec.Decode(newEncoder(t).Append(nil, &b.Block), b.Rows())
+	if err != nil {
+		t.Fatal(err)
+	}
+	rs := make([]record.Record, columns.Rows())
+	for i := range rs {
+		rs[i] = columns.Record(i)
+	}
+	return rs
+}
+
 func TestAFullRingForgetsTheOldestAndCountsIt(t *testing.T) {
 	s := NewStore()
 	const total = ringRecords + 10*blockRecords + 5
@@ -50,15 +69,15 @@ func TestAFullRingForgetsTheOldestAndCountsIt(t *testing.T) {
 		t.Errorf("queue ratio = %v, want 1", s.QueueRatio())
 	}
 	oldest, more := s.ring.take()
-	if oldest == nil || oldest.records[0].Path != fmt.Sprint("/", dropped) || !more {
+	if oldest == nil || decode(t, oldest)[0].Path != fmt.Sprint("/", dropped) || !more {
 		t.Errorf("the oldest is not the one after those %d that were dropped", dropped)
 	}
-	kept := uint64(oldest.n)
+	kept := uint64(oldest.Rows())
 	s.ring.flush()
 	for more {
 		var next *block
 		next, more = s.ring.take()
-		kept += uint64(next.n)
+		kept += uint64(next.Rows())
 	}
 	if kept+dropped != total {
 		t.Errorf("%d kept and %d dropped, want %d in all", kept, dropped, total)
@@ -196,7 +215,7 @@ func TestRecordsOutliveTheBuffersTheirTextsCameFrom(t *testing.T) {
 	s.ring.flush()
 	clear(buffer)
 	got, _ := s.ring.take()
-	r := got.records[0]
+	r := decode(t, got)[0]
 	if all := r.Method + r.Path + r.Host + r.UserAgent + r.RequestID; all != "GET/a/pathreviews:9080curl/80123456789" {
 		t.Errorf("the record says %q", all)
 	}

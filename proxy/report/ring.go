@@ -2,34 +2,47 @@ package report
 
 import (
 	"maps"
-	"strings"
 	"sync"
-	"unsafe"
 
 	"github.com/telemesh/telemesh/api/telemetry/record"
 )
 
 const (
-	// blockRecords is also a batch's size: small enough that encoding its
-	// columns one by one stays in the processor's cache.
-	blockRecords = 256
+	// blockRecords is also a batch's size.
+	blockRecords = 1024
 	shards       = 8
 	// urgentBlocks is what the sender takes at once, without waiting for its
-	// regular flush: a block that was just filled is still in the processor's
-	// cache, and soon free for the next records.
+	// regular flush.
 	urgentBlocks = 1
-	// arenaBytes of text lie in a slot itself; more is an allocation.
-	arenaBytes = 192
 )
 
-// block is a run of thin records that wait to be sent, with the texts that were
-// views into the requests' buffers. Requests fill it, the sender reads it whole:
-// neither waits for the other.
+// block is a run of thin records that wait to be sent, in the form in which they
+// will be. Requests fill it, the sender takes it whole: neither waits for the
+// other.
 type block struct {
-	n       int
-	records [blockRecords]record.Record
-	edges   [blockRecords]*edge
-	arenas  [blockRecords][arenaBytes]byte
+	record.Block
+	edges []*edge // named by Record.Edge
+	index map[*edge]uint32
+	last  uint32 // of the record before
+}
+
+// add takes a record of an edge in.
+func (b *block) add(e *edge, rec *record.Record) {
+	if len(b.edges) == 0 || b.edges[b.last] != e {
+		b.last = b.place(e)
+	}
+	rec.Edge = b.last
+	b.Add(rec)
+}
+
+func (b *block) place(e *edge) uint32 {
+	if i, ok := b.index[e]; ok {
+		return i
+	}
+	i := uint32(len(b.edges))
+	b.index[e] = i
+	b.edges = append(b.edges, e)
+	return i
 }
 
 // ring keeps the newest thin records in bounded memory. Engines push to shards,
@@ -56,7 +69,7 @@ func (r *ring) init() {
 	r.dropped, r.urgent, r.begun = make(map[string]uint64), make(chan struct{}, 1), make(chan struct{}, 1)
 }
 
-// push copies the record in.
+// push copies the record in, and numbers its edge.
 func (r *ring) push(shard uint8, e *edge, rec *record.Record) {
 	s := &r.shards[shard%shards]
 	s.mu.Lock() // and no defer: this is every request's way
@@ -65,31 +78,11 @@ func (r *ring) push(shard uint8, e *edge, rec *record.Record) {
 		b = r.next(nil)
 		s.current = b
 	}
-	b.edges[b.n], b.records[b.n] = e, *rec
-	b.own(b.n)
-	b.n++
-	if b.n == blockRecords {
+	b.add(e, rec)
+	if b.Rows() == blockRecords {
 		s.current = r.next(b)
 	}
 	s.mu.Unlock()
-}
-
-// own copies the texts of a record that are views.
-func (b *block) own(i int) {
-	used := 0
-	rec, arena := &b.records[i], &b.arenas[i]
-	for _, text := range [...]*string{&rec.Method, &rec.Path, &rec.Host, &rec.UserAgent, &rec.RequestID} {
-		n := len(*text)
-		switch {
-		case n == 0:
-		case used+n <= arenaBytes:
-			copy(arena[used:], *text)
-			*text = unsafe.String(&arena[used], n)
-			used += n
-		default:
-			*text = strings.Clone(*text)
-		}
-	}
 }
 
 // next takes a full block over and returns an empty one. Without a free one it
@@ -111,12 +104,12 @@ func (r *ring) next(full *block) *block {
 	}
 	if r.made < ringRecords/blockRecords+shards || len(r.full) == 0 {
 		r.made++
-		return new(block)
+		return &block{index: make(map[*edge]uint32)}
 	}
 	b := r.full[0]
 	r.full = append(r.full[:0], r.full[1:]...)
-	r.dropped[reasonRingFull] += uint64(b.n)
-	b.n = 0
+	r.dropped[reasonRingFull] += uint64(b.Rows())
+	b.reset()
 	return b
 }
 
@@ -145,7 +138,7 @@ func (r *ring) flush() {
 	for i := range r.shards {
 		s := &r.shards[i]
 		s.mu.Lock()
-		if b := s.current; b != nil && b.n > 0 {
+		if b := s.current; b != nil && b.Rows() > 0 {
 			s.current = nil
 			r.mu.Lock()
 			r.full = append(r.full, b)
@@ -155,28 +148,21 @@ func (r *ring) flush() {
 	}
 }
 
-// all are the block's records, with their edges named by index.
-func (b *block) all(index func(*edge) uint32) []record.Record {
-	if b == nil {
-		return nil
-	}
-	for i := range b.n {
-		b.records[i].Edge = index(b.edges[i])
-	}
-	return b.records[:b.n]
-}
-
 // giveBack returns a block.
 func (r *ring) giveBack(b *block) {
 	if b == nil {
 		return
 	}
-	clear(b.records[:b.n]) // nothing is pinned
-	clear(b.edges[:b.n])
-	b.n = 0
+	b.reset()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.free = append(r.free, b)
+}
+
+func (b *block) reset() {
+	b.Reset()
+	clear(b.index)
+	b.edges, b.last = b.edges[:0], 0 // edges live for ever: nothing is pinned
 }
 
 // keptBlocks stay when they are empty.
@@ -203,7 +189,7 @@ func (r *ring) queued() int {
 		s := &r.shards[i]
 		s.mu.Lock()
 		if s.current != nil {
-			n += s.current.n
+			n += s.current.Rows()
 		}
 		s.mu.Unlock()
 	}
@@ -215,7 +201,7 @@ func (r *ring) whole() (n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, b := range r.full {
-		n += b.n
+		n += b.Rows()
 	}
 	return n
 }

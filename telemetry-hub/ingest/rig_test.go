@@ -151,7 +151,7 @@ func (r *rig) batch(sequence, requests uint64) *telemetryv1.Batch {
 			DurationIndex: []uint32{8}, DurationCount: []uint64{requests}, DurationBucket: make([]uint64, len(vocab.DurationBuckets)+1),
 			RequestBytesBucket: make([]uint64, len(vocab.SizeBuckets)+1), ResponseBytesBucket: make([]uint64, len(vocab.SizeBuckets)+1),
 		}},
-		Records: r.encoder.Append(nil, []record.Record{{Start: time.Unix(1, 0), Path: "/"}}), RecordCount: 1,
+		Records: r.encoder.Append(nil, record.BlockOf([]record.Record{{Start: time.Unix(1, 0), Path: "/"}})), RecordCount: 1,
 	}
 }
 

@@ -88,7 +88,7 @@ func (b *bench) append(records ...record.Record) {
 		RecordCount: uint32(len(records)),
 	}
 	if len(records) > 0 {
-		batch.Records = b.encoder.Append(nil, records)
+		batch.Records = b.encoder.Append(nil, record.BlockOf(records))
 	}
 	columns, err := b.decoder.Decode(batch.GetRecords(), len(records))
 	if err != nil {

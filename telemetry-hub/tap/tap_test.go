@@ -23,7 +23,7 @@ func columns(t *testing.T, n int) *record.Columns {
 	for i := range rs {
 		rs[i].Method = []string{"GET", "POST"}[i%2]
 	}
-	c, err := d.Decode(e.Append(nil, rs), n)
+	c, err := d.Decode(e.Append(nil, record.BlockOf(rs)), n)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -53,7 +53,7 @@ func TestDecodeReturnsWhatWasEncoded(t *testing.T) {
 	enc, dec := newPair(t)
 	rapid.Check(t, func(t *rapid.T) {
 		want := rapid.SliceOfN(rapid.Custom(genRecord), 1, 40).Draw(t, "records")
-		got, err := dec.Decode(enc.Append(nil, want), len(want))
+		got, err := dec.Decode(enc.Append(nil, BlockOf(want)), len(want))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -71,7 +71,7 @@ func TestDecodeTakesMoreThan256DictionaryEntries(t *testing.T) {
 	for i := range rs {
 		rs[i] = Record{Start: time.Unix(0, int64(i)), Path: time.Duration(i).String()}
 	}
-	got, err := dec.Decode(enc.Append(nil, rs), len(rs))
+	got, err := dec.Decode(enc.Append(nil, BlockOf(rs)), len(rs))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +82,7 @@ func TestDecodeTakesMoreThan256DictionaryEntries(t *testing.T) {
 
 func TestDecodeRefusesAWrongRowCount(t *testing.T) {
 	enc, dec := newPair(t)
-	if _, err := dec.Decode(enc.Append(nil, make([]Record, 3)), 4); !errors.Is(err, ErrCorrupt) {
+	if _, err := dec.Decode(enc.Append(nil, BlockOf(make([]Record, 3))), 4); !errors.Is(err, ErrCorrupt) {
 		t.Errorf("err = %v, want ErrCorrupt", err)
 	}
 }
@@ -96,7 +96,7 @@ func FuzzDecode(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Add(enc.Append(nil, []Record{{Start: time.Unix(1, 0), Path: "/a"}, {Start: time.Unix(2, 0), Path: "/b"}}), 2, false)
+	f.Add(enc.Append(nil, BlockOf([]Record{{Start: time.Unix(1, 0), Path: "/a"}, {Start: time.Unix(2, 0), Path: "/b"}})), 2, false)
 	f.Add([]byte{1, 1, 1, 1, 1, 0}, 1, true)
 	f.Fuzz(func(t *testing.T, b []byte, rows int, compress bool) {
 		if rows < 0 || rows > 1<<12 {
@@ -136,9 +136,14 @@ func BenchmarkEncode(b *testing.B) {
 		}
 	}
 	var dst []byte
+	var block Block
 	b.ReportAllocs()
 	for b.Loop() {
-		dst = enc.Append(dst[:0], rs)
+		block.Reset()
+		for i := range rs {
+			block.Add(&rs[i])
+		}
+		dst = enc.Append(dst[:0], &block)
 	}
 	b.ReportMetric(float64(len(dst))/rows, "B/record")
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/rows, "ns/record")

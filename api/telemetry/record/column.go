@@ -1,0 +1,130 @@
+package record
+
+import (
+	"encoding/binary"
+	"unsafe"
+)
+
+// numbers is a column of integers while it grows. As long as all rows are the
+// same it has no body.
+type numbers struct {
+	first uint64
+	body  []byte // a uvarint for each row, or nothing
+}
+
+func (c *numbers) add(row int, v uint64) {
+	if len(c.body) == 0 {
+		switch {
+		case row == 0:
+			c.first = v
+			return
+		case v == c.first:
+			return
+		}
+		for range row {
+			c.body = binary.AppendUvarint(c.body, c.first)
+		}
+	}
+	c.body = binary.AppendUvarint(c.body, v)
+}
+
+// append leaves out a column that is zero in every row.
+func (c *numbers) append(dst []byte, number int) []byte {
+	switch {
+	case len(c.body) > 0:
+		return appendColumn(dst, number, kindUvarint, nil, c.body)
+	case c.first == 0:
+		return dst
+	}
+	var one [binary.MaxVarintLen64]byte
+	return appendColumn(dst, number, kindSame, binary.AppendUvarint(one[:0], c.first))
+}
+
+func (c *numbers) reset() { c.first, c.body = 0, c.body[:0] }
+
+// texts is a column of texts while it grows: each text once, and for each row
+// its place among them. As long as all rows are the same it has no codes.
+type texts struct {
+	dict  []byte // (uvarint(len) bytes)*
+	codes []byte // one for each row: a byte up to maxNarrow texts, else a uvarint
+	last  place  // of the row before
+	index map[string]place
+}
+
+// place of a text: its number, and where its bytes are in dict.
+type place struct{ code, from, to uint32 }
+
+// maxNarrow is how many texts codes of one byte can tell apart.
+const maxNarrow = 256
+
+// keptBytes of a dictionary stay after a reset; more is of unusual texts.
+const keptBytes = 16 << 10
+
+func (c *texts) add(row int, s string) {
+	// Mostly it is the row before's, and a comparison costs less than a hash.
+	if row == 0 || s != string(c.dict[c.last.from:c.last.to]) {
+		p, ok := c.index[s]
+		if !ok {
+			p = c.learn(row, s)
+		}
+		c.last = p
+	}
+	switch n := len(c.index); {
+	case n == 1:
+	case n <= maxNarrow:
+		c.codes = append(c.codes, byte(c.last.code))
+	default:
+		c.codes = binary.AppendUvarint(c.codes, uint64(c.last.code))
+	}
+}
+
+// learn adds a new text.
+func (c *texts) learn(row int, s string) place {
+	if c.index == nil {
+		c.index = make(map[string]place)
+	}
+	n := len(c.index)
+	c.dict = binary.AppendUvarint(c.dict, uint64(len(s)))
+	p := place{code: uint32(n), from: uint32(len(c.dict))}
+	c.dict = append(c.dict, s...)
+	p.to = uint32(len(c.dict))
+	// The key is a view of dict, whose bytes stay as they are until the reset,
+	// which empties the index too.
+	c.index[unsafe.String(unsafe.SliceData(c.dict[p.from:]), len(s))] = p
+	switch n {
+	case 1: // the rows so far had the first
+		for range row {
+			c.codes = append(c.codes, 0)
+		}
+	case maxNarrow:
+		c.widen()
+	}
+	return p
+}
+
+// widen turns codes of a byte into uvarints.
+func (c *texts) widen() {
+	narrow := c.codes
+	c.codes = make([]byte, 0, 2*cap(narrow))
+	for _, code := range narrow {
+		c.codes = binary.AppendUvarint(c.codes, uint64(code))
+	}
+}
+
+// append leaves out a column that is empty in every row.
+func (c *texts) append(dst []byte, number int) []byte {
+	n := len(c.index)
+	if n == 0 || n == 1 && c.last.from == c.last.to {
+		return dst
+	}
+	var count [binary.MaxVarintLen64]byte
+	return appendColumn(dst, number, kindDict, binary.AppendUvarint(count[:0], uint64(n)), c.dict, c.codes)
+}
+
+func (c *texts) reset() {
+	clear(c.index)
+	if c.dict, c.codes = c.dict[:0], c.codes[:0]; cap(c.dict) > keptBytes {
+		c.dict = nil
+	}
+	c.last = place{}
+}
