@@ -127,15 +127,22 @@ func ParseTraceparent(s string) (Traceparent, bool) {
 }
 
 func decodeLower(dst []byte, s string) bool {
+	var faults byte
 	for i := range dst {
-		high, low := digit(s[2*i]), digit(s[2*i+1])
-		if high > 15 || low > 15 {
-			return false
-		}
+		high, low := lowerDigits[s[2*i]], lowerDigits[s[2*i+1]]
+		faults |= high | low
 		dst[i] = high<<4 | low
 	}
-	return true
+	return faults <= 15
 }
+
+// lowerDigits is digit as a table: no branch that random ids would mislead.
+var lowerDigits = func() (t [256]byte) {
+	for c := range t {
+		t[c] = digit(byte(c))
+	}
+	return t
+}()
 
 func digit(c byte) byte {
 	switch {

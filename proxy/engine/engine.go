@@ -198,5 +198,6 @@ func (e *Engine) serveCaptured(ctx context.Context, c *netio.Conn, facts http1.C
 // and idle, and connections being opened.
 func (e *Engine) Saturation() (inFlight, active, idle, pending int64) {
 	g := &e.gauges
-	return g.InFlight.Load(), g.PoolActive.Load(), g.PoolIdle.Load(), g.Pending.Load()
+	idle = g.PoolIdle.Load()
+	return g.InFlight.Load(), max(g.PoolOpen.Load()-idle, 0), idle, g.Pending.Load()
 }

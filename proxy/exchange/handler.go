@@ -105,8 +105,8 @@ type Outcome struct {
 
 // Gauges are how full an engine is. Its protocols share one.
 type Gauges struct {
-	InFlight   atomic.Int64 // exchanges
-	PoolActive atomic.Int64 // upstream connections in use
-	PoolIdle   atomic.Int64 // upstream connections kept for later
-	Pending    atomic.Int64 // exchanges that wait for an upstream connection
+	InFlight atomic.Int64 // exchanges
+	PoolOpen atomic.Int64 // upstream connections
+	PoolIdle atomic.Int64 // those of them that are kept for later
+	Pending  atomic.Int64 // exchanges that wait for an upstream connection
 }

@@ -240,7 +240,7 @@ func (c *conn) reply(r *exchange.Reply) (again bool) {
 	}
 	c.x.Record.Code = uint32(status)
 	c.s.o.Handler.Respond(&c.x)
-	c.timer.set(streaming, c.s.o.StreamIdle, netio.Now()) // the downstream may not read
+	c.timer.set(streaming, netio.Now()) // the downstream may not read
 	defer c.timer.clear()
 	again = c.request.persistent() && c.body.whole && !c.s.draining.Load()
 	out := appendStatusLine(c.out[:0], status)

@@ -30,8 +30,10 @@ type body struct {
 // failed.
 func (b *body) reset(m *message, behind []byte) {
 	b.chunked, b.left, b.early, b.whole, b.failed, b.done = m.chunked, 0, 0, false, nil, nil
-	b.started.Store(false)
-	b.broke.Store(false)
+	if b.started.Load() || b.broke.Load() {
+		b.started.Store(false)
+		b.broke.Store(false)
+	}
 	switch {
 	case m.chunked:
 		b.frames = chunks{pending: b.frames.pending[:0]}
@@ -46,7 +48,9 @@ func (b *body) reset(m *message, behind []byte) {
 	default:
 		b.whole = true
 	}
-	b.passed.Store(int64(b.early))
+	if b.passed.Load() != int64(b.early) {
+		b.passed.Store(int64(b.early))
+	}
 }
 
 // ended reports whether all of the body was sent, for which the sender may take

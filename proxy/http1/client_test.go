@@ -212,7 +212,7 @@ func TestClientStreamWritesRequests(t *testing.T) {
 			t.Errorf("%v; got %s, want %s", err, got, tt.want)
 		}
 	}
-	if n := s.o.Gauges.PoolIdle.Load(); n != 1 || s.o.Gauges.PoolActive.Load() != 0 {
+	if n := s.o.Gauges.PoolIdle.Load(); n != 1 || s.o.Gauges.PoolOpen.Load() != 1 {
 		t.Errorf("%d idle connections, want the one that carried all", n)
 	}
 }
@@ -253,7 +253,7 @@ func TestClientStreamCloses(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 	close(release)
-	if n := s.o.Gauges.PoolActive.Load(); n != 0 {
+	if n := s.o.Gauges.PoolOpen.Load(); n != 0 {
 		t.Errorf("%d connections in use", n)
 	}
 }

@@ -110,9 +110,9 @@ func (c *conn) resetRead() {
 // to serve any more; what had to be answered was.
 func (c *conn) head() bool {
 	now := netio.Now()
-	c.timer.set(idle, c.s.o.DownstreamIdle, now)
+	c.timer.set(idle, now)
 	if c.in.Len() > 0 {
-		c.timer.set(heading, c.s.o.HeadTimeout, now)
+		c.timer.set(heading, now)
 	} else {
 		c.dropWork()
 		c.in.Free()
@@ -200,7 +200,7 @@ func (c *conn) more(b *netio.Buffer) bool {
 	switch {
 	case err == nil:
 		if before == 0 {
-			c.timer.set(heading, c.s.o.HeadTimeout, netio.Now())
+			c.timer.set(heading, netio.Now())
 		}
 		return true
 	case b.Len() == 0: // between requests everybody may leave

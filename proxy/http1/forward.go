@@ -121,7 +121,7 @@ func (c *conn) try(ctx context.Context, a *attempt, anew bool, upgrade string) {
 		return
 	}
 	a.up, a.reused = up, up.used
-	c.timer.set(streaming, c.s.o.StreamIdle, c.now)
+	c.timer.set(streaming, c.now)
 	limited := c.limit(a)
 	c.timer.up.Store(up)
 	if c.timer.fired() { // before it could know of up

@@ -179,7 +179,7 @@ func (h *head) parseResponse(b []byte) error {
 		}
 		h.status = h.status*10 + int(c-'0')
 	}
-	if h.status < 100 || !all(line[12:], valueByte) {
+	if h.status < 100 || !isValue(line[12:]) {
 		return errStatusLine
 	}
 	return h.parseFields(b, end+1)
@@ -219,7 +219,7 @@ func (h *head) parseFields(b []byte, p int) error {
 		for to > from && (line[to-1] == ' ' || line[to-1] == '\t') {
 			to--
 		}
-		if !all(line[from:to], valueByte) {
+		if !isValue(line[from:to]) {
 			return valueError(line[from:to])
 		}
 		f.name = span{int32(p), int32(p + colon)}

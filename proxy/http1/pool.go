@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/telemesh/telemesh/proxy/exchange"
@@ -37,6 +38,9 @@ type upstream struct {
 // grow old and go.
 type pool struct {
 	o *Options
+	// latest saves looking for the host that the request before went to, as all do
+	// that go to the application.
+	latest atomic.Pointer[host]
 
 	mu    sync.RWMutex // guards the field below
 	hosts map[hostKey]*host
@@ -48,6 +52,8 @@ type hostKey struct {
 }
 
 type host struct {
+	key hostKey
+
 	mu   sync.Mutex // guards the fields below
 	idle *upstream
 	kept int  // on the stack
@@ -59,8 +65,14 @@ func (p *pool) init(o *Options) { p.o, p.hosts = o, make(map[hostKey]*host) }
 
 func (p *pool) host(t *exchange.Target) *host {
 	k := hostKey{t.Address, t.TLS}
+	h := p.latest.Load()
+	if h != nil && h.key == k {
+		return h
+	}
 	p.mu.RLock()
-	h := p.hosts[k]
+	if h = p.hosts[k]; h != nil {
+		p.latest.Store(h) // under the lock, or it could come after h was forgotten
+	}
 	p.mu.RUnlock()
 	if h != nil {
 		return h
@@ -68,7 +80,7 @@ func (p *pool) host(t *exchange.Target) *host {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if h = p.hosts[k]; h == nil {
-		h = &host{}
+		h = &host{key: k}
 		p.hosts[k] = h
 	}
 	return h
@@ -84,7 +96,6 @@ func (p *pool) get(ctx context.Context, t *exchange.Target, anew, careful bool, 
 	h := p.host(t)
 	if !anew {
 		if u := p.take(h, careful, now); u != nil {
-			p.o.Gauges.PoolActive.Add(1)
 			return u, nil
 		}
 	}
@@ -103,7 +114,7 @@ func (p *pool) get(ctx context.Context, t *exchange.Target, anew, careful bool, 
 		}
 		return nil, err
 	}
-	p.o.Gauges.PoolActive.Add(1)
+	p.o.Gauges.PoolOpen.Add(1)
 	h.mu.Lock()
 	h.out++
 	h.mu.Unlock()
@@ -138,7 +149,6 @@ func (p *pool) wait(ctx context.Context, h *host, t *exchange.Target) (*upstream
 	defer tick.Stop()
 	for {
 		if u := p.take(h, false, netio.Now()); u != nil {
-			p.o.Gauges.PoolActive.Add(1)
 			return u, nil
 		}
 		if t.Limits.Connections.Enter() {
@@ -198,6 +208,7 @@ func (p *pool) take(h *host, careful bool, now int64) *upstream {
 		if careful || u.doubtful || now-u.since > int64(fresh) {
 			// Idle too long, or closed, or it spoke without being asked.
 			if u.stale(p.o, now) || u.Peer() != netio.Open {
+				p.o.Gauges.PoolOpen.Add(-1)
 				u.close()
 				h.leave()
 				continue
@@ -218,7 +229,6 @@ func (p *pool) put(u *upstream, now int64) {
 		p.discard(u)
 		return
 	}
-	p.o.Gauges.PoolActive.Add(-1)
 	h := u.host
 	h.mu.Lock()
 	h.out--
@@ -227,6 +237,7 @@ func (p *pool) put(u *upstream, now int64) {
 	}
 	if h.gone {
 		h.mu.Unlock()
+		p.o.Gauges.PoolOpen.Add(-1)
 		u.close()
 		return
 	}
@@ -242,7 +253,7 @@ func (p *pool) discard(u *upstream) {
 		u.close()
 		return
 	}
-	p.o.Gauges.PoolActive.Add(-1)
+	p.o.Gauges.PoolOpen.Add(-1)
 	u.close()
 	u.host.leave()
 }
@@ -261,6 +272,7 @@ func (p *pool) closeIdle(now int64) {
 	for k, h := range p.hosts {
 		if h.closeIdle(p.o, now) == 0 {
 			delete(p.hosts, k)
+			p.latest.CompareAndSwap(h, nil)
 		}
 	}
 }
@@ -280,6 +292,7 @@ func (h *host) closeIdle(o *Options, now int64) (left int) {
 		*at = u.next
 		h.kept--
 		o.Gauges.PoolIdle.Add(-1)
+		o.Gauges.PoolOpen.Add(-1)
 		u.close()
 	}
 	h.gone = h.kept+h.out == 0

@@ -73,8 +73,10 @@ func (c *conn) step() bool {
 			return false
 		}
 	}
-	c.timer.set(idle, c.s.o.DownstreamIdle, c.now)
-	c.quick.unseen.Store(true)
+	c.timer.set(idle, c.now)
+	if !c.quick.unseen.Load() {
+		c.quick.unseen.Store(true)
+	}
 	if !c.quick.holds.Load() {
 		c.dropWork()
 		c.in.Free()

@@ -128,8 +128,8 @@ func newRig(t testing.TB, target string, change func(*Options)) *rig {
 func (r *rig) settled() {
 	r.t.Helper()
 	g := &r.gauges
-	if n := g.InFlight.Load() | g.PoolActive.Load() | g.PoolIdle.Load() | g.Pending.Load(); n != 0 {
-		r.t.Errorf("gauges are not zero: in flight %d, active %d, idle %d, pending %d", g.InFlight.Load(), g.PoolActive.Load(), g.PoolIdle.Load(), g.Pending.Load())
+	if n := g.InFlight.Load() | g.PoolOpen.Load() | g.PoolIdle.Load() | g.Pending.Load(); n != 0 {
+		r.t.Errorf("gauges are not zero: in flight %d, active %d, idle %d, pending %d", g.InFlight.Load(), g.PoolOpen.Load(), g.PoolIdle.Load(), g.Pending.Load())
 	}
 }
 

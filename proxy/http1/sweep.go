@@ -59,7 +59,7 @@ func (s *Server) sweepConns(now int64) {
 		t := &c.timer
 		p := t.phase.Load()
 		switch {
-		case t.over(now):
+		case now-t.since.Load() > int64(s.o.limit(p)):
 			t.fire(c, p)
 		case p == idle && draining && now-t.since.Load() > drainSilence && c.c.Peer() != netio.Sent:
 			// A busy one is told with its next answer instead: closing it could

@@ -1,5 +1,7 @@
 package http1
 
+import "encoding/binary"
+
 // Classes of bytes, RFC 9110 section 5.6.2 and 5.5.
 const (
 	tokenByte = 1 << iota // of a method or a field name
@@ -43,6 +45,22 @@ func all(b []byte, of uint8) bool {
 		bad = bad || class[c]&of == 0
 	}
 	return !bad
+}
+
+// isValue reports whether every byte may be in a field's value: eight at a time,
+// and one by one only where there may be a tab.
+func isValue(b []byte) bool {
+	const ones, high = 0x0101010101010101, 0x8080808080808080
+	rest := b
+	for ; len(rest) >= 8; rest = rest[8:] {
+		w := binary.LittleEndian.Uint64(rest)
+		control := (w - ones*' ') &^ w
+		d := w ^ ones*0x7f
+		if (control|(d-ones)&^d)&high != 0 {
+			return all(b, valueByte)
+		}
+	}
+	return all(rest, valueByte)
 }
 
 // is compares without regard to case; name is in lower case.

@@ -1,6 +1,7 @@
 package http1
 
 import (
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -21,22 +22,23 @@ const (
 	woken           // idle, and told to give its memory back
 )
 
-// timer is a connection's one time limit. Setting it is a few stores; the server's
-// sweep looks at it a few times a second. That is coarse, and free: runtime
-// timers would cost a tenth of a request each.
+// timer is a connection's one time limit, by its phase. Setting it is two stores,
+// of which each is an atomic exchange and so a hundred plain ones; the server's sweep
+// looks at it a few times a second. That is coarse, and free: runtime timers would
+// cost a tenth of a request each.
 type timer struct {
 	phase atomic.Int32
-	span  atomic.Int64
 	since atomic.Int64
 	ended atomic.Int32 // the phase that went on for too long
 	up    atomic.Pointer[upstream]
 	half  atomic.Int64 // when the sweep first saw the downstream's end, in this phase
 }
 
-func (t *timer) set(p phase, d time.Duration, now int64) {
+func (t *timer) set(p phase, now int64) {
 	t.since.Store(now)
-	t.span.Store(int64(d))
-	t.half.Store(0)
+	if t.half.Load() != 0 {
+		t.half.Store(0)
+	}
 	t.phase.Store(p)
 }
 
@@ -45,9 +47,17 @@ func (t *timer) touch() { t.since.Store(netio.Now()) }
 
 func (t *timer) clear() { t.phase.Store(nothing) }
 
-// over reports that the phase has lasted too long at the time now.
-func (t *timer) over(now int64) bool {
-	return t.phase.Load() != nothing && now-t.since.Load() > t.span.Load()
+// limit is how long a connection may be in a phase.
+func (o *Options) limit(p phase) time.Duration {
+	switch p {
+	case idle, woken:
+		return o.DownstreamIdle
+	case heading:
+		return o.HeadTimeout
+	case streaming:
+		return o.StreamIdle
+	}
+	return math.MaxInt64
 }
 
 // firedAs reports that the sweep ended the connection in phase p.

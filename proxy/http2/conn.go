@@ -288,7 +288,6 @@ func (c *conn) fault(h *half, code errCode, reason string) {
 // busy and unused follow the first and the last stream.
 func (c *conn) busy() {
 	if c.client {
-		c.server.o.Gauges.PoolActive.Add(1)
 		c.server.o.Gauges.PoolIdle.Add(-1)
 	}
 }
@@ -296,7 +295,6 @@ func (c *conn) busy() {
 func (c *conn) unused(b *batch) {
 	c.idleSince = netio.Now()
 	if c.client {
-		c.server.o.Gauges.PoolActive.Add(-1)
 		c.server.o.Gauges.PoolIdle.Add(1)
 	}
 	if c.final {

@@ -47,7 +47,7 @@ func FuzzFrames(f *testing.F) {
 		if b, e := d.began.Load(), d.ended.Load(); b != e {
 			t.Errorf("%d began, %d ended", b, e)
 		}
-		if n := gauges.InFlight.Load() | gauges.PoolActive.Load() | gauges.PoolIdle.Load() | gauges.Pending.Load(); n != 0 {
+		if n := gauges.InFlight.Load() | gauges.PoolOpen.Load() | gauges.PoolIdle.Load() | gauges.Pending.Load(); n != 0 {
 			t.Errorf("gauges are not zero: %d", n)
 		}
 	})

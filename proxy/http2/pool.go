@@ -183,6 +183,7 @@ func (s *set) dial(t exchange.Target) {
 		}
 		c := newConn(s.pool.server, netio.New(raw, nil), true)
 		c.set = s
+		s.pool.server.o.Gauges.PoolOpen.Add(1)
 		s.pool.server.o.Gauges.PoolIdle.Add(1)
 		s.mu.Lock()
 		s.dialing--
@@ -194,6 +195,7 @@ func (s *set) dial(t exchange.Target) {
 		_ = c.run() // its streams were told
 		stop()
 		s.pool.server.o.Gauges.PoolIdle.Add(-1)
+		s.pool.server.o.Gauges.PoolOpen.Add(-1)
 	})
 }
 

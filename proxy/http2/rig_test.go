@@ -143,7 +143,7 @@ func (r *rig) balanced() {
 		r.t.Errorf("%d exchanges began, %d ended", b, e)
 	}
 	g := r.gauges
-	if a, b, c, d := g.InFlight.Load(), g.PoolActive.Load(), g.PoolIdle.Load(), g.Pending.Load(); a|b|c|d != 0 {
+	if a, b, c, d := g.InFlight.Load(), g.PoolOpen.Load(), g.PoolIdle.Load(), g.Pending.Load(); a|b|c|d != 0 {
 		r.t.Errorf("after the end: %d in flight, %d active, %d idle, %d pending", a, b, c, d)
 	}
 }

@@ -118,7 +118,7 @@ func newRig(t *testing.T, wrap func(net.Conn) net.Conn, o Options, f Facts, targ
 		cancel()
 		l.Close()
 		r.wait.Wait()
-		if n := r.gauges.InFlight.Load() + r.gauges.PoolActive.Load() + r.gauges.Pending.Load(); n != 0 {
+		if n := r.gauges.InFlight.Load() + r.gauges.PoolOpen.Load() + r.gauges.Pending.Load(); n != 0 {
 			t.Errorf("gauges end at %d, want 0", n)
 		}
 	})

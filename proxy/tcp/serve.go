@@ -209,8 +209,8 @@ func (l *leg) attempt(ctx context.Context, t exchange.Target, spare *spare) (o e
 		return exchange.Outcome{Failure: exchange.ConnectFailure}, true
 	}
 	defer upstream.Close()
-	l.server.o.Gauges.PoolActive.Add(1)
-	defer l.server.o.Gauges.PoolActive.Add(-1)
+	l.server.o.Gauges.PoolOpen.Add(1)
+	defer l.server.o.Gauges.PoolOpen.Add(-1)
 	if l.tunnels(t) {
 		if o, again, stands := l.tunnel(ctx, upstream); !stands {
 			return o, again
