@@ -28,7 +28,7 @@ help: ## list these targets
 
 .PHONY: build
 build: need-go ui ## the binaries, into bin/
-	go build -trimpath -ldflags '-s -w' -o bin/ $(BINARIES)
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/ $(BINARIES)
 
 .PHONY: demo
 demo: build ## the whole mesh on this machine, until Ctrl-C

@@ -9,13 +9,13 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/telemesh/telemesh/proxy/netio"
+	"github.com/telemesh/telemesh/internal/process"
 )
 
 const (
 	// probeEvery is how often the application's port is tried (at
-	// netio.UntilBeat), goneEvery while its end is waited for.
-	probeEvery = time.Second
+	// process.UntilBeat), goneEvery while its end is waited for.
+	probeEvery = 2 * time.Second
 	goneEvery  = 100 * time.Millisecond
 )
 
@@ -38,7 +38,7 @@ func (p *Proxy) probe(ctx context.Context) error {
 		case ctx.Err() == nil:
 			p.setAppHealth(false, err.Error())
 		}
-		wait := netio.UntilBeat()
+		wait := process.UntilBeat(probeEvery)
 		if fast < 50 && !p.app.reachable.Load() { // a starting application is found at once
 			wait = 50 * time.Millisecond
 		}

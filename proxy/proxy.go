@@ -157,6 +157,10 @@ func (p *Proxy) close() {
 	}
 }
 
+// hubWindow is room for what the hub says: acknowledgements, and the registry's
+// changes.
+const hubWindow = 1 << 20
+
 // build creates the parts, in the order of their dependencies.
 func (p *Proxy) build() error {
 	c := p.config
@@ -166,7 +170,10 @@ func (p *Proxy) build() error {
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff: backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second}, MinConnectTimeout: time.Second,
 		}),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}))
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
+		// Windows that are fixed save a ping for each batch, which would measure
+		// whether they should grow.
+		grpc.WithStaticStreamWindowSize(hubWindow), grpc.WithStaticConnWindowSize(hubWindow))
 	if err != nil {
 		return fmt.Errorf("hub address %q: %w", c.HubAddress, err)
 	}

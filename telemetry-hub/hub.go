@@ -244,9 +244,15 @@ func (h *Hub) Run(ctx context.Context) error {
 	return err
 }
 
+// senderWindow is what a sidecar may have on its way to the hub: some twenty full
+// batches. It is fixed, because measuring whether it should grow takes a ping for
+// each batch, for which an idle sidecar would wake up.
+const senderWindow = 1 << 20
+
 func (h *Hub) serveGRPC(ctx context.Context) error {
 	s := grpc.NewServer(
 		grpc.MaxRecvMsgSize(ingest.MaxBatchBytes),
+		grpc.StaticStreamWindowSize(senderWindow), grpc.StaticConnWindowSize(senderWindow),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}))
 	telemetryv1.RegisterTelemetryServiceServer(s, h.ingest)

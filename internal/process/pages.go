@@ -17,27 +17,28 @@ const (
 	// ahead: a program that works now and then is left alone.
 	leanTicks = 15
 	leanAhead = 3
+	// stillTicks without work are silence: by then the rest of the program has let
+	// go of what it kept for more work.
+	stillTicks = 3
 )
 
 // StayLean gives memory back whenever the program falls silent, until ctx ends:
 // first after its start, then when work, which counts what it has done, stands
 // still.
 func StayLean(ctx context.Context, work func() uint64) {
-	tick := time.NewTicker(leanEvery)
-	defer tick.Stop()
-	last, lean := work(), false
+	last, still, lean := work(), 0, false
 	for credit := leanAhead * leanTicks; ; credit = min(credit+1, leanAhead*leanTicks) {
 		select {
-		case <-tick.C:
+		case <-time.After(UntilBeat(leanEvery)):
 		case <-ctx.Done():
 			return
 		}
 		now := work()
 		if now != last {
-			last, lean = now, false
+			last, still, lean = now, 0, false
 			continue
 		}
-		if !lean && credit >= leanTicks {
+		if still++; still >= stillTicks && !lean && credit >= leanTicks {
 			debug.FreeOSMemory()
 			forgetText()
 			lean = true

@@ -47,7 +47,7 @@ func (e *Engine) Run(ctx context.Context, grace time.Duration) error {
 	e.http1.Drain(d.Silence)
 	e.http2.Drain()
 	served := make(chan struct{})
-	go func() { e.serving.Wait(); close(served) }()
+	go func() { e.serving.Wait(); e.http1.Wait(); close(served) }()
 	cut := time.NewTimer(d.Grace)
 	defer cut.Stop()
 	select {

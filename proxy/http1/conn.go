@@ -30,8 +30,10 @@ type conn struct {
 	shard uint8
 	in    netio.Buffer
 	timer timer
-	begun bool // a request came
-	http2 bool // it is not for us
+	ctx   context.Context //nolint:containedctx // of Serve, for after a silence
+	stop  func() bool     // ends the wait for the context's end
+	begun bool            // a request came
+	http2 bool            // it is not for us
 	quick quick
 	now   int64 // the last look at the clock
 	start int64 // of the request
@@ -88,14 +90,51 @@ func (c *conn) dropWork() {
 // abort ends the connection from outside, whatever it is at.
 func (c *conn) abort() { c.timer.fire(c, aborted) }
 
-func (c *conn) serve(ctx context.Context) {
-	for c.head() && c.exchange(ctx) && c.serveQuick(ctx) {
+// run serves the connection until it ends or falls silent.
+func (c *conn) run() {
+	for c.serve() {
+		if c.park() {
+			return
+		}
+	}
+	defer c.s.live.Done()
+	c.s.remove(c)
+	if c.stop() && c.http2 {
+		c.s.o.HTTP2(c.ctx, c.c, c.facts)
+		return
+	}
+	_ = c.c.Close() // it has ended
+}
+
+// park has the connection wait without a goroutine, and reports whether it does:
+// then it may run again already.
+func (c *conn) park() bool {
+	if !c.s.lot.Park(c.c, c) {
+		return false
+	}
+	// Whoever ended it before it was parked found nobody to wake.
+	return !c.timer.fired() || !c.s.lot.Take(c.c)
+}
+
+// Wake implements netio.Waker.
+func (c *conn) Wake() { go c.run() }
+
+// serve is false when the connection has ended, true when it has fallen silent.
+func (c *conn) serve() (silent bool) {
+	for c.head() && c.exchange(c.ctx) && c.serveQuick() {
+		if c.quick.woken && c.in.Len() == 0 {
+			c.dropWork()
+			c.in.Free()
+			c.timer.set(idle, c.now)
+			return true
+		}
 	}
 	c.dropWork()
 	if c.lingers {
 		c.linger()
 	}
 	c.in.Free()
+	return false
 }
 
 // resetRead takes a read deadline off, but not that which ends the connection.
@@ -266,6 +305,9 @@ func (c *conn) linger() {
 func (c *conn) exchange(ctx context.Context) (again bool) {
 	g := c.s.o.Gauges
 	g.InFlight.Add(1)
+	if c.s.calm.Load() {
+		c.s.stir()
+	}
 	c.start = netio.Now()
 	c.now = c.start
 	c.judge()

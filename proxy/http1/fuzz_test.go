@@ -151,6 +151,7 @@ func relayOnce(t *testing.T, down, up []byte, cut uint8) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	s.Serve(ctx, netio.New(ours, nil), ConnFacts{Downstream: "fuzz:1"})
+	s.Wait()
 	if ctx.Err() != nil {
 		t.Error("did not end")
 	}

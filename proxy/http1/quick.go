@@ -1,7 +1,6 @@
 package http1
 
 import (
-	"context"
 	"errors"
 	"os"
 	"sync/atomic"
@@ -12,8 +11,10 @@ const (
 	// busyGap is how soon the next request must come for a connection to be a busy
 	// one.
 	busyGap = 50 * time.Millisecond
-	// silence is how long a busy connection keeps its memory without a request.
-	silence = 250 * time.Millisecond
+	// silence is how long a busy connection keeps its memory without a request, and
+	// restAfter how long any keeps its goroutine.
+	silence   = 250 * time.Millisecond
+	restAfter = time.Second
 	// maxBusy bounds the connections that keep memory between their requests.
 	maxBusy = 256
 )
@@ -22,26 +23,32 @@ const (
 // that has carried one before. It costs one read, for the next request as well.
 //
 // A busy connection keeps its memory between two requests. Once it falls silent,
-// the sweep wakes it to give the memory back.
+// the sweep wakes it to give the memory back and to rest.
 type quick struct {
-	ctx   context.Context //nolint:containedctx // for the time of serveQuick
-	step  func() bool     // the connection's, made once
-	over  bool            // the connection ends
-	ended int64           // the last request
-	holds atomic.Bool     // memory between two requests
-	// unseen: it waits, and the sweep has not looked at it since the last request.
-	unseen atomic.Bool
+	step  func() bool // the connection's, made once
+	over  bool        // the connection ends
+	ended int64       // the last request
+	holds atomic.Bool // memory between two requests
+	wait  atomic.Int32
+	woken bool // by the sweep, in the last wait
 }
+
+// What the sweep knows of a quick wait.
+const (
+	noWait = iota
+	unseen // it has not looked at it since the last request
+	seen
+)
 
 // serveQuick serves usual requests as long as there are such. It is false at the
 // connection's end; otherwise the next request, if there is one yet, is left to
 // head.
-func (c *conn) serveQuick(ctx context.Context) bool {
+func (c *conn) serveQuick() bool {
 	q := &c.quick
 	if q.step == nil {
 		q.step = c.step
 	}
-	q.ctx, q.over = ctx, false
+	q.over = false
 	defer c.leaveQuick()
 	if !c.step() {
 		return !q.over
@@ -58,8 +65,8 @@ func (c *conn) serveQuick(ctx context.Context) bool {
 
 func (c *conn) leaveQuick() {
 	c.hold(false)
-	c.quick.unseen.Store(false)
-	c.leaveIdle()
+	c.quick.wait.Store(noWait)
+	c.quick.woken = c.leaveIdle()
 }
 
 // step serves the requests that were read, and reports whether to wait for more.
@@ -68,14 +75,14 @@ func (c *conn) step() bool {
 		if !c.usual() {
 			return false
 		}
-		if !c.exchange(c.quick.ctx) {
+		if !c.exchange(c.ctx) {
 			c.quick.over = true
 			return false
 		}
 	}
 	c.timer.set(idle, c.now)
-	if !c.quick.unseen.Load() {
-		c.quick.unseen.Store(true)
+	if c.quick.wait.Load() != unseen {
+		c.quick.wait.Store(unseen)
 	}
 	if !c.quick.holds.Load() {
 		c.dropWork()
@@ -111,12 +118,14 @@ func (c *conn) hold(memory bool) {
 	c.quick.holds.Store(false)
 }
 
-// leaveIdle ends the wait for a request, and what the sweep did to end it.
-func (c *conn) leaveIdle() {
+// leaveIdle ends the wait for a request, and what the sweep did to end it, which
+// it reports.
+func (c *conn) leaveIdle() (was bool) {
 	if c.timer.phase.Swap(nothing) != woken {
-		return
+		return false
 	}
 	c.s.mu.Lock()   // until the sweep has set its deadline
 	c.s.mu.Unlock() //nolint:staticcheck // nothing to do in between
 	c.resetRead()
+	return true
 }

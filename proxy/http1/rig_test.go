@@ -117,6 +117,7 @@ func newRig(t testing.TB, target string, change func(*Options)) *rig {
 		l.Close()
 		cancel()
 		serving.Wait()
+		r.server.Wait()
 		r.server.Close()
 		r.settled()
 	})

@@ -88,10 +88,14 @@ type ConnFacts struct {
 type Server struct {
 	o        Options
 	pool     pool
+	lot      netio.Lot      // silent connections
+	live     sync.WaitGroup // connections
 	draining atomic.Bool
 	silence  atomic.Int64  // after which draining closes a connection
 	served   atomic.Uint32 // connections
 	busy     atomic.Int32  // connections that hold memory between requests
+	calm     atomic.Bool   // the sweep looks seldom
+	stirred  chan struct{} // has room for one: the sweep should look often again
 
 	mu    sync.Mutex // guards the fields below
 	conns map[*conn]struct{}
@@ -103,25 +107,24 @@ type Server struct {
 // serves.
 func NewServer(o Options) *Server {
 	o.setDefaults()
-	s := &Server{o: o, conns: make(map[*conn]struct{})}
+	s := &Server{o: o, conns: make(map[*conn]struct{}), stirred: make(chan struct{}, 1)}
 	s.pool.init(&s.o)
 	return s
 }
 
 // Serve relays one connection until it ends, and closes it. It ends early when
-// ctx does.
+// ctx does. It returns earlier than that when the connection falls silent: Wait
+// waits for all.
 func (s *Server) Serve(ctx context.Context, c *netio.Conn, facts ConnFacts) {
-	d := &conn{s: s, c: c, facts: facts, shard: uint8(s.served.Add(1))}
+	d := &conn{s: s, ctx: ctx, c: c, facts: facts, shard: uint8(s.served.Add(1))}
+	s.live.Add(1)
 	s.add(d)
-	stop := context.AfterFunc(ctx, d.abort)
-	d.serve(ctx)
-	s.remove(d)
-	if stop() && d.http2 {
-		s.o.HTTP2(ctx, c, facts)
-		return
-	}
-	_ = c.Close() // it has ended
+	d.stop = context.AfterFunc(ctx, d.abort)
+	d.run()
 }
+
+// Wait waits until every connection has ended. No Serve may begin meanwhile.
+func (s *Server) Wait() { s.live.Wait() }
 
 func (s *Server) add(c *conn) {
 	s.mu.Lock()
@@ -160,10 +163,11 @@ func (s *Server) remove(c *conn) {
 func (s *Server) Drain(silence time.Duration) {
 	s.silence.Store(int64(silence))
 	s.draining.Store(true)
+	s.stir()
 }
 
 // Close closes the kept upstream connections and ends the sweep. Connections
-// that are being served end with the context of their Serve.
+// have ended by then: see Wait.
 func (s *Server) Close() {
 	s.mu.Lock()
 	sweep := s.sweep
@@ -173,5 +177,6 @@ func (s *Server) Close() {
 		close(sweep)
 	}
 	s.swept.Wait()
+	s.lot.Close()
 	s.pool.closeIdle(netio.Now() + int64(time.Hour))
 }

@@ -3,12 +3,16 @@ package http1
 import (
 	"time"
 
+	"github.com/telemesh/telemesh/internal/process"
 	"github.com/telemesh/telemesh/proxy/netio"
 )
 
 const (
 	sweepEvery = 250 * time.Millisecond
-	poolEvery  = time.Second
+	// calmEvery is the pace while every connection rests: only their limits, of
+	// a minute, are left to be looked at.
+	calmEvery = 2 * time.Second
+	poolEvery = time.Second
 	// lookAfter is how long an answer takes until the sweep looks whether the
 	// downstream is still there.
 	lookAfter = 500 * time.Millisecond
@@ -17,17 +21,26 @@ const (
 // runSweep enforces the time limits until stop is closed.
 func (s *Server) runSweep(stop chan struct{}) {
 	defer s.swept.Done()
-	tick := time.NewTicker(sweepEvery)
-	defer tick.Stop()
+	next := time.NewTimer(sweepEvery)
+	defer next.Stop()
 	pooled := netio.Now()
 	for {
 		select {
 		case <-stop:
 			return
-		case <-tick.C:
+		case <-s.stirred:
+			next.Reset(sweepEvery)
+			continue
+		case <-next.C:
 		}
 		now := netio.Now()
-		s.sweepConns(now)
+		calm := s.sweepConns(now)
+		s.calm.Store(calm)
+		pace := sweepEvery
+		if calm {
+			pace = process.UntilBeat(calmEvery)
+		}
+		next.Reset(pace)
 		if now-pooled >= int64(poolEvery) {
 			s.pool.closeIdle(now)
 			pooled = now
@@ -50,14 +63,29 @@ func (s *Server) rest(stop chan struct{}) bool {
 	return true
 }
 
-func (s *Server) sweepConns(now int64) {
+// stir has the sweep look often again. Whoever serves a request asks first
+// whether it is calm, which costs nothing.
+func (s *Server) stir() {
+	if !s.calm.CompareAndSwap(true, false) {
+		return
+	}
+	select {
+	case s.stirred <- struct{}{}:
+	default: // it knows
+	}
+}
+
+// sweepConns reports whether every connection rests.
+func (s *Server) sweepConns(now int64) (calm bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	draining := s.draining.Load()
 	drainSilence := s.silence.Load()
+	calm = !draining
 	for c := range s.conns {
 		t := &c.timer
 		p := t.phase.Load()
+		calm = calm && p == idle && c.quick.wait.Load() == noWait
 		switch {
 		case now-t.since.Load() > int64(s.o.limit(p)):
 			t.fire(c, p)
@@ -65,20 +93,25 @@ func (s *Server) sweepConns(now int64) {
 			// A busy one is told with its next answer instead: closing it could
 			// meet a request on its way.
 			t.fire(c, idle)
-		case p == idle && now-t.since.Load() > int64(silence) && c.quick.unseen.CompareAndSwap(true, false):
+		case p == idle && now-t.since.Load() > int64(restAfter) && c.quick.wait.CompareAndSwap(seen, noWait):
 			c.wake()
+		case p == idle && now-t.since.Load() > int64(silence) && c.quick.wait.CompareAndSwap(unseen, seen):
+			if c.quick.holds.Load() || c.c.Peer() != netio.Open {
+				c.wake()
+			}
 		case p == streaming && now-t.since.Load() > int64(lookAfter):
 			s.look(c, now)
 			t.lookUp()
 		}
 	}
+	return calm
 }
 
-// wake ends a quick wait: for the connection to give its memory back, or because
-// something came that the wait has missed, such as an end that arrived together
-// with the last request.
+// wake ends a quick wait: for the connection to give its memory back and to rest,
+// or because something came that the wait has missed, such as an end that arrived
+// together with the last request.
 func (c *conn) wake() {
-	if (c.quick.holds.Load() || c.c.Peer() != netio.Open) && c.timer.phase.CompareAndSwap(idle, woken) {
+	if c.timer.phase.CompareAndSwap(idle, woken) {
 		_ = c.c.SetReadDeadline(past)
 	}
 }

@@ -79,6 +79,9 @@ func (t *timer) fire(c *conn, p phase) {
 	if p != left {
 		_ = c.c.SetDeadline(past)
 	}
+	if c.s.lot.Take(c.c) {
+		c.Wake()
+	}
 	// Whoever takes up has it: it cannot come back to the pool with a deadline.
 	if up := t.up.Swap(nil); up != nil {
 		_ = up.SetDeadline(past)

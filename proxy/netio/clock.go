@@ -29,9 +29,3 @@ func Wall(now int64) time.Time {
 	}
 	return time.Unix(0, now+offset.Load())
 }
-
-// UntilBeat is the time until the process's next whole second. What happens once
-// a second happens then: timers that end together wake an idle process once.
-func UntilBeat() time.Duration {
-	return time.Second - time.Duration(Now())%time.Second
-}

@@ -26,6 +26,7 @@ type Conn struct {
 	ask     func(fd uintptr) bool
 	asked   bool
 	early   []byte  // read before Conn took over, served first
+	lot     int32   // where it is, or was, parked
 	held    uintptr // the socket while Each's step runs, plus one; 0 otherwise
 }
 

@@ -18,8 +18,8 @@ import (
 
 	"github.com/telemesh/telemesh/api/telemetry/record"
 	telemetryv1 "github.com/telemesh/telemesh/api/telemetry/v1"
+	"github.com/telemesh/telemesh/internal/process"
 	"github.com/telemesh/telemesh/internal/vocab"
-	"github.com/telemesh/telemesh/proxy/netio"
 )
 
 const (
@@ -32,9 +32,9 @@ const (
 	// What is sent and not yet acknowledged is bounded by both.
 	maxUnackedBatches = 600
 	maxUnackedBytes   = 32 << 20
-	// Gauges are told this often without a request (at netio.UntilBeat), so that
+	// Gauges are told this often without a request (at process.UntilBeat), so that
 	// the hub knows an idle sidecar from a dead one.
-	heartbeat = time.Second
+	heartbeat = 2 * time.Second
 )
 
 // Gauges reads the values that are not counted per request.
@@ -168,7 +168,7 @@ func (s *Sender) stream(ctx context.Context, grace time.Duration) error {
 		case <-flush.C:
 			// Without a request there is nothing to wake up for but the heartbeat.
 			if silent = !s.cut(true); silent {
-				flush.Reset(netio.UntilBeat())
+				flush.Reset(process.UntilBeat(heartbeat))
 			} else {
 				flush.Reset(flushEvery)
 			}
