@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -42,6 +43,17 @@ func (v *verdict) fault(c *call, format string, args ...any) {
 
 // records are what the hub has of one call.
 type records struct{ source, destination []*topologyv1.Record }
+
+// tell puts every record into words, for whoever has to find out where one too
+// many came from.
+func (r records) tell() string {
+	var b strings.Builder
+	for _, one := range append(slices.Clone(r.source), r.destination...) {
+		fmt.Fprintf(&b, "\n  %s %s request %q trace %s span %s of %q: %s %s %s %d %q at %s", one.Reporter, one.Protocol, one.RequestID, one.TraceID, one.SpanID,
+			one.ParentSpanID, one.Method, one.Host, one.Path, one.Code, one.Flags, time.Unix(0, one.StartUnixNano).Format("15:04:05.000"))
+	}
+	return b.String()
+}
 
 // verify holds every call against the application's and the hub's knowledge.
 func verify(m *mesh, calls []call, all []disturbance) (map[string]*verdict, error) {
@@ -97,7 +109,7 @@ func (v *verdict) check(c *call, r records, seen int, owed bool) {
 		return // its time was over before gRPC's client had sent it
 	}
 	if len(r.source) != 1 {
-		v.fault(c, "%d records of the caller's sidecar", len(r.source))
+		v.fault(c, "%d records of the caller's sidecar%s", len(r.source), r.tell())
 		return
 	}
 	s := r.source[0]
