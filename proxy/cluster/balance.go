@@ -65,7 +65,7 @@ func (c *Cluster) roundRobin(s *set, k Key, now int64) int {
 
 func (c *Cluster) accepts(h *host, now int64) bool {
 	share := c.settings.Warmup.share(h.joined, now)
-	return share >= 1 || float64(c.random()>>11)/(1<<53) < share
+	return share >= 1 || c.share() < share
 }
 
 // share of a full endpoint's requests, above 0 to 1, after Envoy's slow start.
@@ -85,7 +85,10 @@ func (w Warmup) share(joined, now int64) float64 {
 }
 
 // betterOfTwo draws two different endpoints, neither of them the one tried if
-// there are enough, and takes the one with the lower load.
+// there are enough, and takes the one with the lower load. Where only their
+// latencies differ it does so mostly: with half the latency in four cases of
+// five, with a tenth in 99 of 100. Always would mean that of two versions, of which
+// one takes a millisecond longer, that one has no request as long as there are few.
 func (c *Cluster) betterOfTwo(s *set, k Key, now int64) int {
 	n := len(s.usable)
 	a := c.below(n)
@@ -101,11 +104,19 @@ func (c *Cluster) betterOfTwo(s *set, k Key, now int64) int {
 			return a
 		}
 	}
-	if c.load(s, b, now) < c.load(s, a, now) {
+	la, lb := c.load(s, a, now), c.load(s, b, now)
+	if la != lb && s.usable[a].host.inFlight.Load() == s.usable[b].host.inFlight.Load() {
+		la, lb = la*la, lb*lb
+		la = c.share() * (la + lb)
+	}
+	if lb < la {
 		return b
 	}
 	return a
 }
+
+// share is random, from 0 to below 1.
+func (c *Cluster) share() float64 { return float64(c.random()>>11) / (1 << 53) }
 
 func (c *Cluster) load(s *set, i int, now int64) float64 {
 	h := s.usable[i].host

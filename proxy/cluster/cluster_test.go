@@ -109,6 +109,27 @@ func TestLeastRequestAvoidsTheSlow(t *testing.T) {
 	}
 }
 
+// A version that takes twice as long has fewer requests, and still some.
+func TestLeastRequestDoesNotStarveTheSlower(t *testing.T) {
+	r := newRig(t, Settings{}, 3)
+	got := map[string]int{}
+	for range 9000 {
+		e := r.pick(Key{})
+		got[e.Address]++
+		o := fine
+		if e.Address != "10.0.0.1:80" {
+			o.FirstByte = 2 * time.Millisecond
+		}
+		e.Done(o)
+		r.pass(10 * time.Millisecond)
+	}
+	for address, n := range got {
+		if n < 1500 {
+			t.Errorf("%s has %d of 9000: %v", address, n, got)
+		}
+	}
+}
+
 func TestAnEndpointRecoversFromManyFailures(t *testing.T) {
 	r := newRig(t, Settings{}, 2)
 	for range 10_000 {
