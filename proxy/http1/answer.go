@@ -105,7 +105,7 @@ func (c *conn) relay(a *attempt) {
 // relayMore passes on what comes next.
 func (c *conn) relayMore(a *attempt, how framing, left *int64, dechunk bool) (done bool, err error) {
 	in := &a.up.in
-	if err := a.fill(in); err != nil {
+	if err := c.fill(a); err != nil {
 		if how == byClose && errors.Is(err, io.EOF) {
 			return true, nil
 		}

@@ -32,12 +32,14 @@ type attempt struct {
 
 	outcome  exchange.Outcome
 	overflow bool // there was no place for it
+	looked   bool // the sweep looked at the upstream, and ended the wait to do so
 	heard    bool // a byte of an answer came
 	final    bool // the answer's head went downstream
 	again    bool // the downstream connection can carry another request
 	keep     bool // the upstream connection can
 	detail   string
-	remote   bool // an HTTP/2 upstream reset the stream, not the connection
+	next     *exchange.Target // where an answer that was given up is asked for again
+	remote   bool             // an HTTP/2 upstream reset the stream, not the connection
 }
 
 // forward sends the request on and the answer back, in as many attempts as it
@@ -60,6 +62,11 @@ func (c *conn) forward(ctx context.Context, target exchange.Target) (again bool)
 		if a.final {
 			c.done(a)
 			return a.again
+		}
+		if next := a.next; next != nil {
+			wait(ctx, next.Backoff)
+			*a = attempt{target: *next} // Done was told
+			continue
 		}
 		// A kept connection that its upstream closed meanwhile says nothing of
 		// the upstream: nobody has answered a byte, so ask once more.
@@ -254,11 +261,38 @@ func (c *conn) receive(ctx context.Context, a *attempt, upgrade string) {
 		}
 		a.up.in.Skip(c.response.size)
 	}
+	if c.givenUp(a) {
+		return
+	}
 	if c.response.status == 101 {
 		c.switchProtocols(ctx, a, upgrade)
 		return
 	}
 	c.relay(a)
+}
+
+// givenUp gives up an answer whose status the retry policy wants another for,
+// before anything of it has gone downstream. The connection is of use for more
+// only if the answer's body came with its head.
+func (c *conn) givenUp(a *attempt) bool {
+	m := &c.response
+	if m.status < 400 || a.sent || c.timer.fired() {
+		return false
+	}
+	a.outcome.Status = m.status
+	next, ok := c.s.o.Handler.Retry(&c.x, a.outcome)
+	if !ok {
+		return false
+	}
+	c.now = netio.Now()
+	c.done(a)
+	a.next = &next
+	if size := m.size + int(max(m.length, 0)); c.framing() != byClose && !m.chunked && a.up.in.Len() == size {
+		a.up.in.Skip(size)
+		a.keep = m.persistent()
+	}
+	c.x.Record.FirstByte = 0 // of the answer that counts
+	return true
 }
 
 // answerHead reads and parses a head.
@@ -283,7 +317,7 @@ func (c *conn) answerHead(a *attempt) error {
 			}
 			in.Grow(min(2*in.Len(), c.s.o.MaxHeaderBytes+1))
 		}
-		if err := a.fill(in); err != nil {
+		if err := c.fill(a); err != nil {
 			return err
 		}
 		if !a.heard {
@@ -296,17 +330,44 @@ func (c *conn) answerHead(a *attempt) error {
 }
 
 // fill reads on; the first time it also sends the request.
-func (a *attempt) fill(in *netio.Buffer) (err error) {
+func (c *conn) fill(a *attempt) (err error) {
+	in := &a.up.in
 	if a.ask == nil {
 		err = a.up.Fill(in)
 	} else {
 		_, err = a.up.Ask(a.ask, in)
 		a.ask = nil
 	}
-	if err != nil && timedOut(err) && a.up.Peer() == netio.HalfClosed {
+	if err == nil || !timedOut(err) {
+		return err
+	}
+	if a.up.Peer() == netio.HalfClosed {
 		return io.EOF // the sweep saw it first
 	}
+	if c.looked(a) {
+		return a.up.Fill(in)
+	}
 	return err
+}
+
+// looked reports that nothing but the sweep's look at the upstream ended the wait,
+// which goes on then. It looks because netio's Ask misses an answer that was there
+// before the request, as that of a server which refuses connections.
+func (c *conn) looked(a *attempt) bool {
+	if a.looked || c.timer.up.Load() != nil || c.timer.fired() {
+		return false
+	}
+	a.looked = true
+	_ = a.up.SetReadDeadline(time.Time{})
+	if request := a.target.Timeouts.Request; !a.final {
+		c.limit(a)
+	} else if request > 0 {
+		_ = a.up.SetReadDeadline(c.x.Record.Start.Add(request))
+	}
+	if c.timer.fired() || c.body.broke.Load() {
+		_ = a.up.SetReadDeadline(past)
+	}
+	return true
 }
 
 // broken says why there is no answer, or only a part of one.

@@ -29,6 +29,7 @@ func rested(t *testing.T) (*rig, *client) {
 }
 
 func TestASilentConnectionRestsAndServesOn(t *testing.T) {
+	t.Parallel()
 	r, c := rested(t)
 	for range 2 {
 		// First a part of a request, which ends the rest, then all of it.
@@ -45,12 +46,14 @@ func TestASilentConnectionRestsAndServesOn(t *testing.T) {
 }
 
 func TestARestingConnectionEndsWithItsDownstream(t *testing.T) {
+	t.Parallel()
 	r, c := rested(t)
 	c.Close()
 	r.server.Wait() // hangs if it does not
 }
 
 func TestDrainEndsARestingConnection(t *testing.T) {
+	t.Parallel()
 	r, c := rested(t)
 	r.server.Drain(0)
 	c.closed()
@@ -58,6 +61,7 @@ func TestDrainEndsARestingConnection(t *testing.T) {
 }
 
 func TestTheContextEndsARestingConnection(t *testing.T) {
+	t.Parallel()
 	r, c := rested(t)
 	r.cancel()
 	c.closed()
@@ -65,6 +69,7 @@ func TestTheContextEndsARestingConnection(t *testing.T) {
 }
 
 func TestTheIdleLimitEndsARestingConnection(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, "127.0.0.1:1", func(o *Options) { o.DownstreamIdle = 2 * time.Second })
 	r.handler.reply = &exchange.Reply{Status: 204}
 	c := r.dial()

@@ -116,11 +116,14 @@ func (c *conn) wake() {
 	}
 }
 
-// lookUp wakes a request whose upstream ended its direction just before it was
-// asked: netio's Ask can miss that, and nothing else would come.
+// lookUp wakes a request whose upstream answered or ended its direction just before
+// it was asked: netio's Ask can miss that, and nothing else would come.
 func (t *timer) lookUp() {
 	up := t.up.Load()
-	if up != nil && up.Peer() == netio.HalfClosed && t.up.CompareAndSwap(up, nil) {
+	if up == nil {
+		return
+	}
+	if state := up.Peer(); (state == netio.HalfClosed || state == netio.Sent) && t.up.CompareAndSwap(up, nil) {
 		_ = up.SetReadDeadline(past)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -307,6 +308,65 @@ func TestRetriesAreTheHandlersToGrant(t *testing.T) {
 	}
 	c.send(get())
 	c.status("GET") // its connection goes on
+}
+
+// An answer that the policy wants another for is not seen downstream, whatever its
+// framing; the last one is.
+func TestAnAnswerThatThePolicyNamesIsGivenUp(t *testing.T) {
+	for name, refusal := range map[string]string{
+		"with a length": "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\n\r\nbusy",
+		"chunked":       "HTTP/1.1 503 Service Unavailable\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nbusy\r\n0\r\n\r\n",
+		"to the end":    "HTTP/1.1 503 Service Unavailable\r\n\r\nbusy",
+		"cut":           "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 400\r\n\r\nbusy",
+	} {
+		t.Run(name, func(t *testing.T) {
+			asked := 0
+			var mu sync.Mutex
+			address := rawUpstream(t, func(_ int, c *net.TCPConn) {
+				for in := newReader(c); ; {
+					if _, ok := in.next(0); !ok {
+						return
+					}
+					mu.Lock()
+					asked++
+					first := asked == 1
+					mu.Unlock()
+					answer := okAnswer
+					if first {
+						answer = refusal
+					}
+					if _, err := io.WriteString(c, answer); err != nil || first && name == "to the end" {
+						return
+					}
+				}
+			})
+			r := newRig(t, address, nil)
+			r.handler.retries = 1
+			c := r.dial()
+			c.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello" + get())
+			c.want(okAnswer + okAnswer)
+			if rec := r.record(); rec.Attempts != 2 || rec.Code != 200 || rec.Flags != "" {
+				t.Errorf("record = %+v, want the second attempt's", rec)
+			}
+			if rec := r.record(); rec.Attempts != 1 || len(r.handler.failures) != 1 || r.handler.failures[0].Status != 503 {
+				t.Errorf("record = %+v, failures %+v", rec, r.handler.failures)
+			}
+		})
+	}
+}
+
+func TestAnAnswerThatThePolicyDoesNotNameGoesDown(t *testing.T) {
+	const refusal = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 4\r\n\r\nbusy"
+	address := rawUpstream(t, func(_ int, c *net.TCPConn) { io.WriteString(c, refusal); io.Copy(io.Discard, c) })
+	r := newRig(t, address, nil)
+	c := r.dial()
+	c.send(get())
+	if status := c.status("GET"); status != 503 {
+		t.Errorf("status %d, want the upstream's", status)
+	}
+	if rec := r.record(); rec.Attempts != 1 || rec.Code != 503 || rec.Flags != "" {
+		t.Errorf("record = %+v", rec)
+	}
 }
 
 func TestDrainEndsSilentConnections(t *testing.T) {

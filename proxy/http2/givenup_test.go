@@ -71,6 +71,40 @@ func TestAnAnswerThatThePolicyNamesIsGivenUp(t *testing.T) {
 	}
 }
 
+// An answer of HTTP's own is given up by its status, before its body has come.
+func TestAnAnswerThatThePolicyNamesByStatusIsGivenUp(t *testing.T) {
+	d := newDecider(upstream(t, func(_ int, p *peer) {
+		ask := func() uint32 {
+			var stream uint32
+			p.until(func(f xhttp2.Frame) bool {
+				_, ok := f.(*xhttp2.MetaHeadersFrame)
+				stream = f.Header().StreamID
+				return ok
+			})
+			return stream
+		}
+		first := ask()
+		p.headers(first, false, ":status", "503")
+		second := ask()
+		p.headers(second, false, ":status", "200")
+		p.fr.WriteData(second, true, []byte("well"))
+		p.drainFrames()
+	}))
+	d.retries = 1
+	r := newRig(t, d)
+	resp, err := r.client().Get(url("/"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if b, err := io.ReadAll(resp.Body); err != nil || string(b) != "well" || resp.StatusCode != 200 {
+		t.Errorf("%d %q, %v", resp.StatusCode, b, err)
+	}
+	if rec := r.record(); rec.Attempts != 2 || rec.Code != 200 || rec.Flags != "" {
+		t.Errorf("record %+v", rec)
+	}
+}
+
 func TestAnAnswerThatThePolicyDoesNotNameGoesDown(t *testing.T) {
 	d := newDecider(upstream(t, refusedOnce("5", false)))
 	r := newRig(t, d)

@@ -171,7 +171,7 @@ func (st *stream) answerHead(b *batch, l *fieldList, end bool) {
 		st.down.c.sendHeaders(b, &st.down, l.fields, false)
 		return
 	}
-	if end && st.givenUp(b, l, status) {
+	if (end || status >= 400) && st.givenUp(b, l, status) {
 		return
 	}
 	st.resp.fields, l.fields = l.fields, st.resp.fields[:0]
@@ -192,8 +192,9 @@ func (st *stream) answerHead(b *batch, l *fieldList, end bool) {
 	st.check(b)
 }
 
-// givenUp gives up an answer that came whole with its head, as gRPC's refusals
-// do, for another attempt, if the retry policy names its status.
+// givenUp gives up an answer by its head, for another attempt, if the retry policy
+// names its status. gRPC has its status there when it refuses: then the head is
+// all of the answer.
 func (st *stream) givenUp(b *batch, l *fieldList, status int) bool {
 	if st.settled || !st.attached || st.replayLost {
 		return false
