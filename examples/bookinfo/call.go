@@ -11,6 +11,8 @@ import (
 	"net/url"
 	"sync/atomic"
 	"time"
+
+	"google.golang.org/grpc"
 )
 
 // maxAnswer bounds the body of another service's answer.
@@ -68,8 +70,9 @@ func newHTTP2Transport(proxy string) *http.Transport {
 
 // caller makes and counts the calls to other services. Safe for concurrent use.
 type caller struct {
-	client *http.Client
-	counts *counts
+	client  *http.Client
+	details *grpc.ClientConn // nil: details is called over HTTP
+	counts  *counts
 }
 
 // answer is what another service said.

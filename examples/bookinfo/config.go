@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -47,6 +48,14 @@ type Config struct {
 	// HTTP2Proxy is the host:port of the proxy that calls go to over HTTP/2
 	// without TLS; empty for HTTP/1.1 as the environment says.
 	HTTP2Proxy string
+	// DetailsGRPC is the host:port that calls of details go to over gRPC, a proxy
+	// or the service itself; empty for HTTP.
+	DetailsGRPC string
+	// RatingsTCP is the host:port at which ratings' own protocol is spoken; empty
+	// for HTTP.
+	RatingsTCP string
+	// LineListen is the host:port to serve ratings' own protocol on, if any.
+	LineListen string
 }
 
 // parseConfig reads the subcommand and its flags. A flag wins over its
@@ -77,15 +86,18 @@ func parseConfig(args []string, getenv func(string) string, usage io.Writer) (Co
 	fs.StringVar(&cfg.Version, "version", env("SERVICE_VERSION", "v1"), "version of the service (SERVICE_VERSION)")
 	fs.StringVar(&cfg.PodName, "pod-name", getenv("POD_NAME"), "name of this instance, by default service-version (POD_NAME)")
 	http2 := fs.Bool("http2", getenv("HTTP2") != "", "call other services over HTTP/2 without TLS, through the proxy of HTTP_PROXY (HTTP2)")
-	fault := ""
+	fault, rpc := "", false
 	switch cfg.Service {
 	case serviceProductpage:
 		fs.StringVar(&cfg.DetailsHost, "details-host", env("DETAILS_HOSTNAME", serviceDetails), "host:port of details (DETAILS_HOSTNAME)")
 		fs.StringVar(&cfg.ReviewsHost, "reviews-host", env("REVIEWS_HOSTNAME", serviceReviews), "host:port of reviews (REVIEWS_HOSTNAME)")
 		fs.StringVar(&cfg.RatingsHost, "ratings-host", env("RATINGS_HOSTNAME", serviceRatings), "host:port of ratings (RATINGS_HOSTNAME)")
+		fs.BoolVar(&rpc, "details-grpc", getenv("DETAILS_GRPC") != "", "call details over gRPC, through the proxy of HTTP_PROXY if there is one (DETAILS_GRPC)")
 	case serviceReviews:
+		fs.StringVar(&cfg.RatingsTCP, "ratings-tcp", getenv("RATINGS_TCP"), "host:port where ratings speaks its line protocol, to call it so (RATINGS_TCP)")
 		fs.StringVar(&cfg.RatingsHost, "ratings-host", env("RATINGS_HOSTNAME", serviceRatings), "host:port of ratings (RATINGS_HOSTNAME)")
 	case serviceRatings:
+		fs.StringVar(&cfg.LineListen, "line-listen", getenv("LINE_LISTEN"), "address to serve the line protocol on as well (LINE_LISTEN)")
 		fs.StringVar(&fault, "fault", getenv("FAULT"), "faults to inject, as in error=10%,delay=500ms:20% (FAULT)")
 	}
 	if err := fs.Parse(args[1:]); err != nil {
@@ -94,12 +106,18 @@ func parseConfig(args []string, getenv func(string) string, usage io.Writer) (Co
 		}
 		return Config{}, usageError{err}
 	}
+	proxy := ""
+	if u, err := url.Parse(getenv("HTTP_PROXY")); err == nil {
+		proxy = u.Host
+	}
 	if *http2 {
-		proxy, err := url.Parse(getenv("HTTP_PROXY"))
-		if err != nil || proxy.Host == "" {
+		if proxy == "" {
 			return Config{}, usageError{errors.New("http2: needs HTTP_PROXY, the address of the sidecar")}
 		}
-		cfg.HTTP2Proxy = proxy.Host
+		cfg.HTTP2Proxy = proxy
+	}
+	if rpc {
+		cfg.DetailsGRPC = cmp.Or(proxy, withPort(cfg.DetailsHost))
 	}
 	if fs.NArg() > 0 {
 		return Config{}, usageError{fmt.Errorf("unexpected argument %q", fs.Arg(0))}
@@ -109,8 +127,10 @@ func parseConfig(args []string, getenv func(string) string, usage io.Writer) (Co
 
 // complete checks what was chosen and fills in what follows from it.
 func (c Config) complete(fault string, versions []string) (Config, error) {
-	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
-		return Config{}, usageError{fmt.Errorf("listen: %w", err)}
+	for _, one := range []struct{ name, address string }{{"listen", c.Listen}, {"line-listen", c.LineListen}, {"ratings-tcp", c.RatingsTCP}} {
+		if _, _, err := net.SplitHostPort(one.address); err != nil && (one.address != "" || one.name == "listen") {
+			return Config{}, usageError{fmt.Errorf("%s: %w", one.name, err)}
+		}
 	}
 	if !slices.Contains(versions, c.Version) {
 		return Config{}, usageError{fmt.Errorf("version: %s has no %q, only %s", c.Service, c.Version, strings.Join(versions, ", "))}

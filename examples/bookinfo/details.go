@@ -25,11 +25,15 @@ func registerDetails(mux *http.ServeMux) {
 		if !ok {
 			return
 		}
-		writeJSON(w, http.StatusOK, Details{
-			ID: id, Author: "William Shakespeare", Year: 1595, Type: "paperback", Pages: 200,
-			Publisher: "PublisherA", Language: "English", ISBN10: "1234567890", ISBN13: "123-1234567890",
-		})
+		writeJSON(w, http.StatusOK, detailsOf(id))
 	})
+}
+
+func detailsOf(id int) Details {
+	return Details{
+		ID: id, Author: "William Shakespeare", Year: 1595, Type: "paperback", Pages: 200,
+		Publisher: "PublisherA", Language: "English", ISBN10: "1234567890", ISBN13: "123-1234567890",
+	}
 }
 
 // productID reads the path's product, or answers 400 as Bookinfo does.

@@ -55,22 +55,39 @@ func run(ctx context.Context, log *slog.Logger, args []string, getenv func(strin
 	if err != nil {
 		return err
 	}
-	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.Listen)
-	if err != nil {
-		return fmt.Errorf("listen for %s: %w", cfg.Service, err)
-	}
-	log = log.With("service", cfg.Service, "version", cfg.Version)
-	log.Info("serving", "address", ln.Addr().String())
 	transport := newTransport(http.ProxyFromEnvironment)
 	if cfg.HTTP2Proxy != "" {
 		transport = newHTTP2Transport(cfg.HTTP2Proxy)
 	}
 	defer transport.CloseIdleConnections()
-	if err := serve(ctx, ln, newHandler(cfg, transport)); err != nil {
+	s, err := newService(cfg, transport)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	web, line, err := listen(ctx, cfg)
+	if err != nil {
+		return fmt.Errorf("listen for %s: %w", cfg.Service, err)
+	}
+	log = log.With("service", cfg.Service, "version", cfg.Version)
+	log.Info("serving", "address", web.Addr().String())
+	if err := s.serve(ctx, web, line); err != nil {
 		return fmt.Errorf("serve %s: %w", cfg.Service, err)
 	}
 	log.Info("drained")
 	return nil
+}
+
+// listen opens the service's ports; line is nil unless it has one.
+func listen(ctx context.Context, cfg Config) (web, line net.Listener, err error) {
+	var lc net.ListenConfig
+	if web, err = lc.Listen(ctx, "tcp", cfg.Listen); err != nil || cfg.LineListen == "" {
+		return web, nil, err
+	}
+	if line, err = lc.Listen(ctx, "tcp", cfg.LineListen); err != nil {
+		return nil, nil, errors.Join(err, web.Close())
+	}
+	return web, line, nil
 }
 
 // serve answers on ln until ctx ends, then lets the requests in flight finish
@@ -103,20 +120,61 @@ func serve(ctx context.Context, ln net.Listener, h http.Handler) error {
 	return err
 }
 
-// newHandler builds the service that cfg names.
-func newHandler(cfg Config, transport http.RoundTripper) http.Handler {
+// service is one of the four.
+type service struct {
+	handler http.Handler
+	lines   *lines // nil but for ratings
+	caller  *caller
+}
+
+// newService builds the service that cfg names; close it.
+func newService(cfg Config, transport http.RoundTripper) (*service, error) {
 	counts := newCounts(cfg)
 	caller := &caller{client: &http.Client{Transport: transport, Timeout: callTimeout}, counts: counts}
+	s := &service{caller: caller}
+	if cfg.DetailsGRPC != "" {
+		var err error
+		if caller.details, err = newDetailsClient(cfg.DetailsGRPC, cfg.DetailsHost); err != nil {
+			return nil, fmt.Errorf("client of %s: %w", serviceDetails, err)
+		}
+	}
 	mux := http.NewServeMux()
+	s.handler = counts.wrap(mux)
 	switch cfg.Service {
 	case serviceProductpage:
 		(&productpage{cfg: cfg, caller: caller}).register(mux)
 	case serviceDetails:
 		registerDetails(mux)
+		s.handler = counts.wrap(withDetailsRPC(mux))
 	case serviceReviews:
 		(&reviews{cfg: cfg, caller: caller}).register(mux)
 	case serviceRatings:
-		newRatings(cfg.Fault).register(mux)
+		r := newRatings(cfg.Fault)
+		r.register(mux)
+		s.lines = &lines{ratings: r, counts: counts}
 	}
-	return counts.wrap(mux)
+	return s, nil
+}
+
+// close closes the connections to other services that are the service's own.
+func (s *service) close() {
+	if s.caller.details != nil {
+		_ = s.caller.details.Close() // it fails only when closed
+	}
+}
+
+// serve answers HTTP on web, and ratings' own protocol on line unless it is nil,
+// until ctx ends or one of them fails, then drains both.
+func (s *service) serve(ctx context.Context, web, line net.Listener) error {
+	if line == nil {
+		return serve(ctx, web, s.handler)
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	ended := make(chan error, 2)
+	go func() { ended <- serve(ctx, web, s.handler) }()
+	go func() { ended <- s.lines.serve(ctx, line) }()
+	err := <-ended
+	stop()
+	return errors.Join(err, <-ended)
 }

@@ -29,10 +29,25 @@ func start(t *testing.T, args ...string) string {
 		t.Fatal(err)
 	}
 	transport := newTransport(nil)
-	srv := httptest.NewServer(newHandler(cfg, transport))
+	srv := httptest.NewUnstartedServer(handler(t, cfg, transport))
+	srv.Config.Protocols = new(http.Protocols)
+	srv.Config.Protocols.SetHTTP1(true)
+	srv.Config.Protocols.SetUnencryptedHTTP2(true)
+	srv.Start()
 	t.Cleanup(srv.Close)
 	t.Cleanup(transport.CloseIdleConnections)
 	return strings.TrimPrefix(srv.URL, "http://")
+}
+
+// handler is that of the service that cfg names.
+func handler(t *testing.T, cfg Config, transport http.RoundTripper) http.Handler {
+	t.Helper()
+	s, err := newService(cfg, transport)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.close)
+	return s.handler
 }
 
 // do sends one request over its own connection and returns the answer.

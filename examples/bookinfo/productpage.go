@@ -66,7 +66,7 @@ func (s *productpage) relay(service, host, apology string) http.HandlerFunc {
 		if !ok {
 			return
 		}
-		ans, err := s.caller.get(r, service, host, "/"+service+"/"+strconv.Itoa(id))
+		ans, err := s.ask(r, service, host, id)
 		switch {
 		case err != nil:
 			writeError(w, http.StatusInternalServerError, apology)
@@ -107,14 +107,12 @@ func (s *productpage) front(w http.ResponseWriter, r *http.Request) {
 	v := s.newView(r)
 	v.Product = &products()[0]
 	v.Description = template.HTML(v.Product.DescriptionHTML) // our own constant
-	id := strconv.Itoa(v.Product.ID)
-
 	var d Details
-	if v.DetailsError = s.fetch(r, serviceDetails, s.cfg.DetailsHost, id, &d); v.DetailsError == "" {
+	if v.DetailsError = s.fetch(r, serviceDetails, s.cfg.DetailsHost, v.Product.ID, &d); v.DetailsError == "" {
 		v.Details = &d
 	}
 	var rv Reviews
-	if v.ReviewsError = s.fetch(r, serviceReviews, s.cfg.ReviewsHost, id, &rv); v.ReviewsError == "" {
+	if v.ReviewsError = s.fetch(r, serviceReviews, s.cfg.ReviewsHost, v.Product.ID, &rv); v.ReviewsError == "" {
 		v.Reviews = &rv
 	}
 	s.render(w, v)
@@ -122,8 +120,8 @@ func (s *productpage) front(w http.ResponseWriter, r *http.Request) {
 
 // fetch decodes a service's word on a product into v, or says in few words
 // why it could not.
-func (s *productpage) fetch(r *http.Request, service, host, id string, v any) string {
-	ans, err := s.caller.get(r, service, host, "/"+service+"/"+id)
+func (s *productpage) fetch(r *http.Request, service, host string, id int, v any) string {
+	ans, err := s.ask(r, service, host, id)
 	if err != nil {
 		return "no answer from " + service
 	}
@@ -131,6 +129,14 @@ func (s *productpage) fetch(r *http.Request, service, host, id string, v any) st
 		return fmt.Sprintf("%s: %v", service, err)
 	}
 	return ""
+}
+
+// ask asks another service for a product, details over gRPC if so configured.
+func (s *productpage) ask(r *http.Request, service, host string, id int) (answer, error) {
+	if service == serviceDetails && s.caller.details != nil {
+		return s.caller.rpcDetails(r, id)
+	}
+	return s.caller.get(r, service, host, "/"+service+"/"+strconv.Itoa(id))
 }
 
 func (s *productpage) render(w http.ResponseWriter, v view) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"io"
 	"math/rand/v2"
@@ -48,13 +49,17 @@ func (s *ratings) get(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
+	writeJSON(w, http.StatusOK, Ratings{ID: id, Ratings: s.of(id)})
+}
+
+// of returns a product's stars by reviewer. They are not to be changed.
+func (s *ratings) of(id int) map[string]int {
 	s.mu.Lock()
-	stars := s.added[id]
-	s.mu.Unlock()
-	if stars == nil {
-		stars = map[string]int{"Reviewer1": 5, "Reviewer2": 4}
+	defer s.mu.Unlock()
+	if stars := s.added[id]; stars != nil {
+		return stars
 	}
-	writeJSON(w, http.StatusOK, Ratings{ID: id, Ratings: stars})
+	return map[string]int{"Reviewer1": 5, "Reviewer2": 4}
 }
 
 func (s *ratings) post(w http.ResponseWriter, r *http.Request) {
@@ -98,24 +103,38 @@ func (s *ratings) store(id int, stars map[string]int) bool {
 // faulty delays and fails requests as the fault in force says.
 func (s *ratings) faulty(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		s.mu.Lock()
-		f := s.fault
-		s.mu.Unlock()
-		if f.Delay > 0 && s.chance() < f.DelayShare {
-			t := time.NewTimer(f.Delay)
-			defer t.Stop()
-			select {
-			case <-t.C:
-			case <-r.Context().Done():
-				return
-			}
+		switch status, err := s.misbehave(r.Context()); {
+		case err != nil: // the caller has left
+		case status != 0:
+			writeError(w, status, faultInjected)
+		default:
+			next(w, r)
 		}
-		if f.ErrorShare > 0 && s.chance() < f.ErrorShare {
-			writeError(w, f.ErrorStatus, "fault injected")
-			return
-		}
-		next(w, r)
 	}
+}
+
+// faultInjected is the error of an answer that a fault made.
+const faultInjected = "fault injected"
+
+// misbehave holds a request as the fault in force says and returns the status that
+// it is to fail with, 0 for none. An error is ctx's.
+func (s *ratings) misbehave(ctx context.Context) (status int, err error) {
+	s.mu.Lock()
+	f := s.fault
+	s.mu.Unlock()
+	if f.Delay > 0 && s.chance() < f.DelayShare {
+		t := time.NewTimer(f.Delay)
+		defer t.Stop()
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		}
+	}
+	if f.ErrorShare > 0 && s.chance() < f.ErrorShare {
+		return f.ErrorStatus, nil
+	}
+	return 0, nil
 }
 
 // serveFault shows, changes and clears the fault in force.

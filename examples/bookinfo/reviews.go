@@ -73,7 +73,7 @@ func starColor(version string) string {
 // not the reviews.
 func (s *reviews) rate(r *http.Request, id int, color string, list []Review) {
 	var got Ratings
-	ans, err := s.caller.get(r, serviceRatings, s.cfg.RatingsHost, "/ratings/"+strconv.Itoa(id))
+	ans, err := s.ask(r, id)
 	if err == nil {
 		err = ans.into(&got)
 	}
@@ -85,4 +85,12 @@ func (s *reviews) rate(r *http.Request, id int, color string, list []Review) {
 		}
 		list[i].Rating = &ReviewRating{Stars: stars, Color: color}
 	}
+}
+
+// ask asks ratings for a product, in its own protocol if so configured.
+func (s *reviews) ask(r *http.Request, id int) (answer, error) {
+	if s.cfg.RatingsTCP != "" {
+		return s.caller.line(r, s.cfg.RatingsTCP, id)
+	}
+	return s.caller.get(r, serviceRatings, s.cfg.RatingsHost, "/ratings/"+strconv.Itoa(id))
 }

@@ -218,7 +218,7 @@ func TestCallsGoThroughTheProxy(t *testing.T) {
 		cfg := Config{Service: serviceReviews, Version: "v2", RatingsHost: "ratings.default:9080"}
 		transport := newTransport(http.ProxyURL(&url.URL{Scheme: "http", Host: authority}))
 		defer transport.CloseIdleConnections()
-		srv := httptest.NewServer(newHandler(cfg, transport))
+		srv := httptest.NewServer(handler(t, cfg, transport))
 		defer srv.Close()
 		_, text := get(t, srv.URL+"/reviews/4")
 		return text, countsOf(t, srv.Listener.Addr().(*net.TCPAddr).String())
