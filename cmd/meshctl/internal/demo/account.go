@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 
@@ -32,7 +33,8 @@ type Result struct {
 }
 
 // EdgeCounts counts the requests of one edge in four independent places, first
-// as the caller's side saw them, then as the callee's.
+// as the caller's side saw them, then as the callee's. A connection whose bytes
+// the mesh does not understand counts as one request.
 type EdgeCounts struct {
 	Source      string `json:"source"`
 	Destination string `json:"destination"`
@@ -180,7 +182,7 @@ func sidecarCounts(ctx context.Context, m *mesh) (scraped, error) {
 		if err != nil {
 			return out, err
 		}
-		for _, metric := range families[vocab.MetricRequests].GetMetric() {
+		for _, metric := range slices.Concat(families[vocab.MetricRequests].GetMetric(), families[vocab.MetricTCPOpened].GetMetric()) {
 			ls := make(map[string]string)
 			for _, p := range metric.GetLabel() {
 				ls[p.GetName()] = p.GetValue()
@@ -234,8 +236,8 @@ func hubCounts(ctx context.Context, m *mesh) (map[side]uint64, error) {
 
 // promqlCounts asks the hub's Prometheus API.
 func promqlCounts(ctx context.Context, m *mesh) (map[side]uint64, error) {
-	vector, err := query(ctx, m, fmt.Sprintf("sum by (%s, %s, %s) (%s)",
-		vocab.LabelReporter, vocab.LabelSourceCanonicalService, vocab.LabelDestinationServiceName, vocab.MetricRequests))
+	vector, err := query(ctx, m, fmt.Sprintf(`sum by (%s, %s, %s) ({__name__=~"%s|%s"})`,
+		vocab.LabelReporter, vocab.LabelSourceCanonicalService, vocab.LabelDestinationServiceName, vocab.MetricRequests, vocab.MetricTCPOpened))
 	if err != nil {
 		return nil, err
 	}

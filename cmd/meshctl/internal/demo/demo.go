@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -29,6 +30,9 @@ type Options struct {
 	Rate float64
 	// HTTP2 has the services call each other over HTTP/2.
 	HTTP2 bool
+	// Mixed has the services call each other over HTTP/1.1, HTTP/2, gRPC and plain
+	// TCP, each edge another protocol.
+	Mixed bool
 	// Fault of ratings, as in bookinfo ratings --fault.
 	Fault                    string
 	PolicyDir                string
@@ -63,6 +67,8 @@ func (o Options) Validate() error {
 	switch {
 	case o.Chaos != "" && o.Chaos != "hub" && o.Chaos != "sidecar" && o.Chaos != "service":
 		return fmt.Errorf("--chaos %q: want hub, sidecar or service", o.Chaos)
+	case o.HTTP2 && o.Mixed:
+		return errors.New("--http2 and --mixed: choose one of them")
 	case o.Chaos != "" && o.Duration == 0:
 		return errors.New("--chaos needs a --duration: the kill comes in its middle")
 	case o.JSON && o.Duration == 0:
@@ -155,7 +161,7 @@ func healthy(s topologyv1.Status) bool {
 // drive runs load and chaos and accounts for both.
 func drive(ctx context.Context, o Options, m *mesh) error {
 	var hurt atomic.Bool // the hub was killed on purpose
-	l := newLoad(m.load.Outbound, m.hub.URL(), o.Rate, hurt.Load)
+	l := newLoad(m.load.Outbound, m.hub.URL(), o, hurt.Load)
 	loading, stop := ctx, context.CancelFunc(func() {})
 	if o.Duration > 0 {
 		loading, stop = context.WithTimeout(ctx, o.Duration)
@@ -204,24 +210,53 @@ func chaos(ctx context.Context, o Options, m *mesh, hurt *atomic.Bool) error {
 	restart, cancel := context.WithTimeout(context.WithoutCancel(ctx), readyWithin)
 	defer cancel()
 	away := min(2*time.Second, o.Duration/6)
-	ratings := m.find("ratings")
-	fmt.Fprintf(o.ErrOut, "chaos: SIGKILL to the %s, back in %s\n", map[string]string{
-		"hub": "hub", "sidecar": "sidecar of ratings-v1", "service": "service ratings-v1"}[o.Chaos], away)
-	switch o.Chaos {
-	case "hub":
-		hurt.Store(true)
-		m.hub.Process().Kill()
-		sleep(ctx, away)
-		return m.hub.Start(restart)
-	case "sidecar":
-		ratings.sidecar.Process().Kill()
-		sleep(ctx, away)
-		return ratings.sidecar.Start(restart)
-	default:
-		ratings.process.Kill()
-		sleep(ctx, away)
-		return ratings.start()
+	list := victims(o, m, hurt)
+	for _, v := range list {
+		fmt.Fprintf(o.ErrOut, "chaos: SIGKILL to the %s, back in %s\n", v.name, away)
 	}
+	each(list, func(v victim) error { v.kill(); return nil })
+	sleep(ctx, away)
+	return each(list, func(v victim) error { return v.start(restart) })
+}
+
+// victim is what chaos kills and starts again.
+type victim struct {
+	name  string
+	kill  func()
+	start func(ctx context.Context) error
+}
+
+// victims are the hub, or the leaves of Bookinfo that are called in a protocol
+// which another victim is not called in: ratings, and details if it has its own.
+func victims(o Options, m *mesh, hurt *atomic.Bool) []victim {
+	if o.Chaos == "hub" {
+		return []victim{{"hub", func() { hurt.Store(true); m.hub.Process().Kill() }, m.hub.Start}}
+	}
+	leaves := []*service{m.find("ratings")}
+	if o.Mixed {
+		leaves = append(leaves, m.find("details"))
+	}
+	var list []victim
+	for _, s := range leaves {
+		name := s.name + "-" + s.version
+		if o.Chaos == "sidecar" {
+			list = append(list, victim{"sidecar of " + name, func() { s.sidecar.Process().Kill() }, s.sidecar.Start})
+			continue
+		}
+		list = append(list, victim{"service " + name, func() { s.process.Kill() }, func(context.Context) error { return s.start() }})
+	}
+	return list
+}
+
+// each does something to all victims side by side.
+func each(list []victim, do func(victim) error) error {
+	errs := make([]error, len(list))
+	var wg sync.WaitGroup
+	for i, v := range list {
+		wg.Go(func() { errs[i] = do(v) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
 }
 
 func sleep(ctx context.Context, d time.Duration) bool {

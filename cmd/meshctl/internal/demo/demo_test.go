@@ -15,6 +15,7 @@ func TestOptionsValidate(t *testing.T) {
 		"endless": {Options{Rate: 10}, true}, "bounded with chaos": {Options{Rate: 10, Duration: time.Second, Chaos: "hub", JSON: true}, true},
 		"unknown chaos": {Options{Rate: 10, Duration: time.Second, Chaos: "moon"}, false}, "chaos for ever": {Options{Rate: 10, Chaos: "hub"}, false},
 		"result of an endless run": {Options{Rate: 10, JSON: true}, false}, "no rate": {Options{}, false}, "too fast": {Options{Rate: 5001}, false},
+		"each edge another protocol": {Options{Rate: 10, Mixed: true}, true}, "and all the same": {Options{Rate: 10, Mixed: true, HTTP2: true}, false},
 	} {
 		if err := c.o.Validate(); (err == nil) != c.ok {
 			t.Errorf("%s: %v", name, err)
@@ -48,19 +49,22 @@ func TestComplete(t *testing.T) {
 	}
 	page, details, ratings := hop("productpage", "v1", 200), hop("details", "v1", 200), hop("ratings", "v1", 200)
 	for name, c := range map[string]struct {
-		hops []topologyv1.Hop
-		gaps []string
-		want bool
+		hops   []topologyv1.Hop
+		gaps   []string
+		opaque bool
+		want   bool
 	}{
-		"with ratings":      {[]topologyv1.Hop{page, details, hop("reviews", "v2", 200), ratings}, nil, true},
-		"v1 needs none":     {[]topologyv1.Hop{page, details, hop("reviews", "v1", 200)}, nil, true},
-		"ratings missing":   {[]topologyv1.Hop{page, details, hop("reviews", "v3", 200)}, nil, false},
-		"details missing":   {[]topologyv1.Hop{page, hop("reviews", "v1", 200)}, nil, false},
-		"a gap":             {[]topologyv1.Hop{page, details, hop("reviews", "v1", 200)}, []string{"gap"}, false},
-		"page was refused":  {[]topologyv1.Hop{hop("productpage", "v1", 429)}, nil, true},
-		"nothing came back": {nil, nil, false},
+		"with ratings":       {[]topologyv1.Hop{page, details, hop("reviews", "v2", 200), ratings}, nil, false, true},
+		"v1 needs none":      {[]topologyv1.Hop{page, details, hop("reviews", "v1", 200)}, nil, false, true},
+		"ratings missing":    {[]topologyv1.Hop{page, details, hop("reviews", "v3", 200)}, nil, false, false},
+		"ratings has no IDs": {[]topologyv1.Hop{page, details, hop("reviews", "v3", 200)}, nil, true, true},
+		"but details has":    {[]topologyv1.Hop{page, hop("reviews", "v3", 200)}, nil, true, false},
+		"details missing":    {[]topologyv1.Hop{page, hop("reviews", "v1", 200)}, nil, false, false},
+		"a gap":              {[]topologyv1.Hop{page, details, hop("reviews", "v1", 200)}, []string{"gap"}, false, false},
+		"page was refused":   {[]topologyv1.Hop{hop("productpage", "v1", 429)}, nil, false, true},
+		"nothing came back":  {nil, nil, false, false},
 	} {
-		if got := complete(&topologyv1.Trace{Hops: c.hops, Gaps: c.gaps}); got != c.want {
+		if got := complete(&topologyv1.Trace{Hops: c.hops, Gaps: c.gaps}, c.opaque); got != c.want {
 			t.Errorf("%s: complete = %t, want %t", name, got, c.want)
 		}
 	}

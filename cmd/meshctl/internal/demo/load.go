@@ -32,6 +32,8 @@ type load struct {
 	rate   float64
 	// patient look-ups wait for a hub that was killed on purpose.
 	patient func() bool
+	// opaque: what reviews and ratings say to each other carries no request ID.
+	opaque bool
 
 	sent, failed, skipped atomic.Uint64
 	asked, found          atomic.Uint64
@@ -46,14 +48,14 @@ type answered struct {
 	at time.Time
 }
 
-func newLoad(outbound, hub string, rate float64, patient func() bool) *load {
+func newLoad(outbound, hub string, o Options, patient func() bool) *load {
 	proxy := &url.URL{Scheme: "http", Host: outbound}
 	return &load{
 		client: &http.Client{
 			Timeout:   loadTimeout,
 			Transport: &http.Transport{Proxy: http.ProxyURL(proxy), MaxIdleConnsPerHost: maxInFlight, IdleConnTimeout: 10 * time.Second},
 		},
-		hub: hub, rate: rate, patient: patient, queue: make(chan answered, 100_000),
+		hub: hub, rate: o.Rate, opaque: o.Mixed, patient: patient, queue: make(chan answered, 100_000),
 	}
 }
 
@@ -132,7 +134,7 @@ func (l *load) one(ctx context.Context) string {
 // lookup asks the hub until every hop of the request is there.
 func (l *load) lookup(a answered) {
 	for {
-		if t, ok := l.trace(a.id); ok && complete(t) {
+		if t, ok := l.trace(a.id); ok && complete(t, l.opaque) {
 			l.found.Add(1)
 			return
 		}
@@ -158,8 +160,9 @@ func (l *load) trace(id string) (*topologyv1.Trace, bool) {
 }
 
 // complete reports whether a trace of productpage has every hop that Bookinfo
-// makes, each with both sides or with the reason why one cannot be there.
-func complete(t *topologyv1.Trace) bool {
+// makes, each with both sides or with the reason why one cannot be there. opaque:
+// ratings is called by what is no request and has no ID.
+func complete(t *topologyv1.Trace, opaque bool) bool {
 	if len(t.Gaps) > 0 && !unreached(t) {
 		return false
 	}
@@ -179,7 +182,7 @@ func complete(t *topologyv1.Trace) bool {
 			return true // nothing followed
 		}
 	}
-	return called["productpage"] && called["details"] && called["reviews"] && (called["ratings"] || !needRatings)
+	return called["productpage"] && called["details"] && called["reviews"] && (called["ratings"] || opaque || !needRatings)
 }
 
 // unreached reports whether every gap is a request that died on its way.

@@ -94,7 +94,9 @@ func Free(address string) string {
 type service struct {
 	name, version string
 	port          int
+	web           int // port of its HTTP, which is port unless something else is there
 	args          []string
+	outboundTCP   []string // of its sidecar
 	binary        string
 	log           io.Writer
 	sidecar       *workload.Sidecar
@@ -111,7 +113,54 @@ func (s *service) start() error {
 
 // direct is the service's own address, past its sidecar: for its counters and
 // its fault switch.
-func (s *service) direct() string { return "http://127.0.0.1:" + strconv.Itoa(s.port) }
+func (s *service) direct() string { return "http://" + loopback(s.web) }
+
+func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
+
+// newService prepares one Bookinfo process.
+func newService(o Options, binary, name, version string) (*service, error) {
+	s := &service{name: name, version: version, binary: binary}
+	var err error
+	if s.port, err = workload.FreePort(); err != nil {
+		return nil, err
+	}
+	s.web = s.port
+	s.args = []string{name, "--version", version}
+	if name == "ratings" && o.Fault != "" {
+		s.args = append(s.args, "--fault", o.Fault)
+	}
+	switch {
+	case o.HTTP2:
+		s.args = append(s.args, "--http2")
+	case o.Mixed:
+		if err := s.mix(); err != nil {
+			return nil, err
+		}
+	}
+	s.args = append(s.args, "--listen", loopback(s.web))
+	return s, nil
+}
+
+// mix has the service make its calls in another protocol than the others: the load
+// calls productpage over HTTP/1.1, which calls reviews over HTTP/2 and details over
+// gRPC; reviews calls ratings by what is not HTTP at all.
+func (s *service) mix() error {
+	other, err := workload.FreePort()
+	if err != nil {
+		return err
+	}
+	switch {
+	case s.name == "productpage":
+		s.args = append(s.args, "--http2", "--details-grpc")
+	case s.name == "reviews" && s.version != "v1":
+		s.outboundTCP = []string{fmt.Sprintf("%d=ratings:%d", other, servicePort)}
+		s.args = append(s.args, "--ratings-tcp", loopback(other))
+	case s.name == "ratings":
+		s.web = other
+		s.args = append(s.args, "--line-listen", loopback(s.port))
+	}
+	return nil
+}
 
 // mesh is everything that the demo runs.
 type mesh struct {
@@ -150,16 +199,9 @@ func (m *mesh) start(ctx context.Context, o Options) error {
 		return err
 	}
 	for _, b := range bookinfo {
-		s := &service{name: b.service, version: b.version, binary: binary}
-		if s.port, err = workload.FreePort(); err != nil {
+		s, err := newService(o, binary, b.service, b.version)
+		if err != nil {
 			return err
-		}
-		s.args = []string{b.service, "--listen", "127.0.0.1:" + strconv.Itoa(s.port), "--version", b.version}
-		if b.service == "ratings" && o.Fault != "" {
-			s.args = append(s.args, "--fault", o.Fault)
-		}
-		if o.HTTP2 {
-			s.args = append(s.args, "--http2")
 		}
 		m.services = append(m.services, s)
 	}
@@ -177,7 +219,7 @@ func (m *mesh) startWorkloads(ctx context.Context) error {
 		}
 		s.log = log
 		wg.Go(func() {
-			s.sidecar, errs[i] = m.sidecar(ctx, s.name, s.version, s.port, log)
+			s.sidecar, errs[i] = m.sidecar(ctx, s.name, s.version, s.port, log, s.outboundTCP...)
 			if errs[i] == nil {
 				errs[i] = s.start()
 			}
@@ -192,9 +234,10 @@ func (m *mesh) startWorkloads(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-func (m *mesh) sidecar(ctx context.Context, name, version string, port int, log io.Writer) (*workload.Sidecar, error) {
+func (m *mesh) sidecar(ctx context.Context, name, version string, port int, log io.Writer, outboundTCP ...string) (*workload.Sidecar, error) {
 	return workload.StartSidecar(ctx, workload.Spec{
 		Service: name, Version: version, Namespace: "default", Port: port, ServicePort: servicePort, Hub: m.hub.GRPC, Dir: m.dir, Log: log,
+		OutboundTCP: outboundTCP,
 	})
 }
 

@@ -115,6 +115,7 @@ services themselves, the sidecars, the hub's graph and PromQL counted them.`,
 	f.DurationVar(&o.Duration, "duration", 0, "length of the load (default until Ctrl-C)")
 	f.BoolVar(&o.JSON, "json", false, "print the account as one JSON object on the last line; needs --duration")
 	f.BoolVar(&o.HTTP2, "http2", false, "have the services call each other over HTTP/2")
+	f.BoolVar(&o.Mixed, "mixed", false, "have the services call each other over HTTP/1.1, HTTP/2, gRPC and plain TCP, each edge another protocol")
 	f.StringVar(&o.Chaos, "chaos", "", "kill hub, sidecar or service in the middle and start it again")
 	f.Float64Var(&o.Rate, "rate", defaultRate, "requests a second to productpage")
 	f.StringVar(&o.Fault, "fault", "", "make ratings fail or slow, as in error=10%,delay=200ms:5%")
