@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"cmp"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -17,7 +18,7 @@ import (
 type result struct {
 	Sent, Failed uint64
 	Edges        []struct {
-		Source, Destination             string
+		Source, Destination, Protocol   string
 		Services, Sidecars, Hub, PromQL uint64
 		Received                        struct{ Services, Sidecars, Hub, PromQL uint64 }
 	}
@@ -78,6 +79,24 @@ func TestCountsAgreeEdgeByEdgeToTheLastRequest(t *testing.T) {
 func TestCountsAgreeOverHTTP2(t *testing.T) {
 	bounded(t, "--duration", "9s", "--rate", "40", "--http2").check(t, true)
 	bounded(t, "--duration", "9s", "--http2", "--chaos", "sidecar").check(t, false)
+}
+
+// TestCountsAgreeOverEveryProtocol has HTTP/2, gRPC and plain TCP within one mesh:
+// neither the load nor the account may notice what an edge speaks.
+func TestCountsAgreeOverEveryProtocol(t *testing.T) {
+	r := bounded(t, "--duration", "3s", "--mixed")
+	r.check(t, true)
+	for _, e := range r.Edges {
+		want := map[string]string{"details": "grpc", "ratings": "tcp"}[e.Destination]
+		if e.Protocol != cmp.Or(want, "http") {
+			t.Errorf("%s → %s speaks %q, want %q", e.Source, e.Destination, e.Protocol, cmp.Or(want, "http"))
+		}
+	}
+	for _, victim := range []string{"hub", "sidecar", "service"} {
+		t.Run(victim, func(t *testing.T) {
+			bounded(t, "--duration", "4s", "--mixed", "--chaos", victim).check(t, victim == "hub")
+		})
+	}
 }
 
 func TestCountsAgreeAlthoughTheHubIsKilled(t *testing.T) {

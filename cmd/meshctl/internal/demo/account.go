@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	dto "github.com/prometheus/client_model/go"
@@ -38,6 +39,9 @@ type Result struct {
 type EdgeCounts struct {
 	Source      string `json:"source"`
 	Destination string `json:"destination"`
+	// Protocol as the hub's graph has it: http, grpc or tcp; several if the edge
+	// has seen several.
+	Protocol string `json:"protocol"`
 	Counts
 	// Received is the callee's side: its own counter (what policy refused never
 	// reached it and is added), its sidecar's, and what hub and PromQL have from
@@ -126,9 +130,9 @@ func collect(ctx context.Context, m *mesh, l *load) (Result, error) {
 	for _, e := range edges {
 		sent, received := side{"source", e[0], e[1]}, side{"destination", e[0], e[1]}
 		r.Edges = append(r.Edges, EdgeCounts{
-			Source: e[0], Destination: e[1],
-			Counts:   Counts{services[sent], sidecars.requests[sent], hub[sent], promql[sent]},
-			Received: Counts{services[received] + sidecars.refused[received], sidecars.requests[received], hub[received], promql[received]},
+			Source: e[0], Destination: e[1], Protocol: strings.Join(hub.protocols[e], ", "),
+			Counts:   Counts{services[sent], sidecars.requests[sent], hub.totals[sent], promql[sent]},
+			Received: Counts{services[received] + sidecars.refused[received], sidecars.requests[received], hub.totals[received], promql[received]},
 		})
 	}
 	r.Throttled, err = policyCount(ctx, m, vocab.DecisionThrottle)
@@ -216,20 +220,29 @@ func scrape(ctx context.Context, url string) (map[string]*dto.MetricFamily, erro
 	return families, nil
 }
 
-// hubCounts are the totals of the hub's graph.
-func hubCounts(ctx context.Context, m *mesh) (map[side]uint64, error) {
+// graphed is what the hub's graph says.
+type graphed struct {
+	totals    map[side]uint64
+	protocols map[[2]string][]string // by edge, in order
+}
+
+func hubCounts(ctx context.Context, m *mesh) (graphed, error) {
+	out := graphed{make(map[side]uint64), make(map[[2]string][]string)}
 	var g topologyv1.Graph
 	if err := getJSON(ctx, m.hub.URL()+"/api/mesh/v1/graph?window=900", &g); err != nil {
-		return nil, err
+		return out, err
 	}
 	service := make(map[string]string)
 	for _, n := range g.Nodes {
 		service[n.ID] = n.Service
 	}
-	out := make(map[side]uint64)
 	for _, e := range g.Edges {
-		out[side{"source", service[e.Source], service[e.Destination]}] += e.SourceTotal
-		out[side{"destination", service[e.Source], service[e.Destination]}] += e.DestinationTotal
+		between := [2]string{service[e.Source], service[e.Destination]}
+		out.totals[side{"source", between[0], between[1]}] += e.SourceTotal
+		out.totals[side{"destination", between[0], between[1]}] += e.DestinationTotal
+		if at, known := slices.BinarySearch(out.protocols[between], e.Protocol); !known {
+			out.protocols[between] = slices.Insert(out.protocols[between], at, e.Protocol)
+		}
 	}
 	return out, nil
 }

@@ -71,10 +71,10 @@ func printResult(w io.Writer, r Result) {
 	fmt.Fprintf(w, "Sent %d requests, %d failed. Looked up %d request IDs, found %d with all hops. Policy throttled %d and denied %d.\n\n",
 		r.Sent, r.Failed, r.Lookups.Asked, r.Lookups.Found, r.Throttled, r.Denied)
 	t := tabwriter.NewWriter(w, 0, 4, 3, ' ', 0)
-	fmt.Fprintln(t, "EDGE\tSIDE\tSERVICES\tSIDECARS\tHUB\tPROMQL")
+	fmt.Fprintln(t, "EDGE\tPROTOCOL\tSIDE\tSERVICES\tSIDECARS\tHUB\tPROMQL")
 	for _, e := range r.Edges {
-		fmt.Fprintf(t, "%s → %s\tcaller\t%d\t%d\t%d\t%d\n", e.Source, e.Destination, e.Services, e.Sidecars, e.Hub, e.PromQL)
-		fmt.Fprintf(t, "\tcallee\t%d\t%d\t%d\t%d\n", e.Received.Services, e.Received.Sidecars, e.Received.Hub, e.Received.PromQL)
+		fmt.Fprintf(t, "%s → %s\t%s\tcaller\t%d\t%d\t%d\t%d\n", e.Source, e.Destination, e.Protocol, e.Services, e.Sidecars, e.Hub, e.PromQL)
+		fmt.Fprintf(t, "\t\tcallee\t%d\t%d\t%d\t%d\n", e.Received.Services, e.Received.Sidecars, e.Received.Hub, e.Received.PromQL)
 	}
 	_ = t.Flush() // a reader that left needs no table
 	if r.Agree {
