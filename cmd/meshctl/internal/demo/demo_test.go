@@ -1,6 +1,7 @@
 package demo
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -40,6 +41,28 @@ func TestAgree(t *testing.T) {
 		if got := agree([]EdgeCounts{c.edge}, c.chaos); got != c.want {
 			t.Errorf("%s: agree = %t, want %t", name, got, c.want)
 		}
+	}
+}
+
+func TestOpaqueConnectionsAreCountedAndSoIsWhoWasRefused(t *testing.T) {
+	const labels = `source_canonical_service="reviews",destination_service_name="ratings",request_protocol="tcp"`
+	families, err := parse(strings.NewReader(`# TYPE istio_tcp_connections_opened_total counter
+istio_tcp_connections_opened_total{reporter="destination",` + labels + `,response_flags="-"} 9
+istio_tcp_connections_opened_total{reporter="destination",` + labels + `,response_flags="UF"} 4
+istio_tcp_connections_opened_total{reporter="destination",` + labels + `,response_flags="RL"} 2
+# TYPE mesh_policy_checks_total counter
+mesh_policy_checks_total{decision="allow",rule="a"} 100
+mesh_policy_checks_total{decision="deny",rule="a"} 2
+mesh_policy_checks_total{decision="deny",rule="b"} 1
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := scraped{make(map[side]uint64), make(map[side]uint64)}
+	got.add(families)
+	k := side{"destination", "reviews", "ratings"}
+	if got.requests[k] != 15 || got.refused[k] != 4+2+3 {
+		t.Errorf("counted %d, of which %d were refused; want 15 and 9", got.requests[k], got.refused[k])
 	}
 }
 
