@@ -178,11 +178,7 @@ type scraped struct{ requests, refused map[side]uint64 }
 
 func sidecarCounts(ctx context.Context, m *mesh) (scraped, error) {
 	out := scraped{make(map[side]uint64), make(map[side]uint64)}
-	admins := []string{m.load.Admin}
-	for _, s := range m.services {
-		admins = append(admins, s.sidecar.Admin)
-	}
-	for _, admin := range admins {
+	for _, admin := range m.admins() {
 		families, err := scrape(ctx, "http://"+admin+"/metrics")
 		if err != nil {
 			return out, err

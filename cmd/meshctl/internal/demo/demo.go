@@ -124,7 +124,7 @@ func workDir(dir string) (string, func(), error) {
 func ready(ctx context.Context, m *mesh) error {
 	for {
 		var s topologyv1.Status
-		if err := getJSON(ctx, m.hub.URL()+"/api/mesh/v1/status", &s); err == nil && healthy(s) {
+		if err := getJSON(ctx, m.hub.URL()+"/api/mesh/v1/status", &s); err == nil && healthy(s) && routed(ctx, m) {
 			return nil
 		}
 		if err := m.ended(); err != nil {
@@ -158,6 +158,32 @@ func healthy(s topologyv1.Status) bool {
 	return endpoints == len(bookinfo) && len(s.Sidecars) == len(bookinfo)+1
 }
 
+// routed reports whether every sidecar knows where all services are, which is an
+// instant after the hub does. A request before that would be one for outside the
+// mesh, and be missing on its edge.
+func routed(ctx context.Context, m *mesh) bool {
+	for _, admin := range m.admins() {
+		var clusters []struct {
+			Endpoints []struct{ Healthy bool }
+		}
+		if err := getJSON(ctx, "http://"+admin+"/clusters", &clusters); err != nil {
+			return false
+		}
+		healthy := 0
+		for _, c := range clusters {
+			for _, e := range c.Endpoints {
+				if e.Healthy {
+					healthy++
+				}
+			}
+		}
+		if healthy != len(bookinfo) {
+			return false
+		}
+	}
+	return true
+}
+
 // drive runs load and chaos and accounts for both.
 func drive(ctx context.Context, o Options, m *mesh) error {
 	var hurt atomic.Bool // the hub was killed on purpose
@@ -167,7 +193,6 @@ func drive(ctx context.Context, o Options, m *mesh) error {
 		loading, stop = context.WithTimeout(ctx, o.Duration)
 	}
 	defer stop()
-	// The routes reach the sidecars an instant after the hub has them.
 	first := firstRequest(loading, l)
 	if err := announce(o, m, first); err != nil {
 		return err

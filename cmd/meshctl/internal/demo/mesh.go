@@ -251,6 +251,15 @@ func (m *mesh) log(name string) (io.Writer, error) {
 	return f, nil
 }
 
+// admins are the admin addresses of all sidecars.
+func (m *mesh) admins() []string {
+	list := []string{m.load.Admin}
+	for _, s := range m.services {
+		list = append(list, s.sidecar.Admin)
+	}
+	return list
+}
+
 // find returns the first process of a service.
 func (m *mesh) find(name string) *service {
 	for _, s := range m.services {
