@@ -71,7 +71,7 @@ func (s *Server) Open(ctx context.Context, t exchange.Target, fields []exchange.
 }
 
 func (cs *ClientStream) place(b *batch) bool {
-	switch cs.server.pool.open(b, cs.target, &cs.up, cs.fields, cs.headOnly, waiter{cs, cs.turn}) {
+	switch cs.server.pool.open(b, cs.target, &cs.up, cs.fields, cs.headOnly, waiter{client: cs, turn: cs.turn}) {
 	case placed:
 		cs.attached = true
 		return true

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/net/http2/hpack"
 
+	"github.com/telemesh/telemesh/proxy/exchange"
 	"github.com/telemesh/telemesh/proxy/netio"
 )
 
@@ -70,6 +71,9 @@ type conn struct {
 	resets     [64]uint32
 	resetNext  int
 	idleSince  int64
+	born       int64
+	opened     int64            // streams, upstream
+	limits     *exchange.Limits // of the upstream's service; may be nil
 	idleTimer  *time.Timer
 	free       []*stream // ended, for the next ones
 }
@@ -80,6 +84,7 @@ func newConn(s *Server, io *netio.Conn, client bool) *conn {
 		peer:       peerSettings{initialWindow: defaultWindow, maxConcurrent: initialConcurrent},
 		sendWindow: defaultWindow, recvWindow: connWindow, nextID: 1, idleSince: netio.Now(),
 	}
+	c.born = c.idleSince
 	c.room.L = &c.mu
 	c.enc.limit = headerTable
 	c.dec = hpack.NewDecoder(headerTable, c.emit)
@@ -308,6 +313,9 @@ func (c *conn) startIdle() {
 	limit := c.server.o.DownstreamIdle
 	if c.client {
 		limit = c.server.o.UpstreamIdle
+		if l := c.limits; l != nil && l.KeepIdle > 0 {
+			limit = min(limit, l.KeepIdle)
+		}
 	}
 	if limit <= 0 {
 		return

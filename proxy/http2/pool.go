@@ -64,6 +64,14 @@ type set struct {
 type waiter struct {
 	client opener
 	turn   uint64
+	limits *exchange.Limits // where it holds a place; may be nil
+}
+
+// leave gives the place back.
+func (w *waiter) leave() {
+	if w.limits != nil {
+		w.limits.Pending.Leave()
+	}
 }
 
 // opener is who opens streams upstream.
@@ -141,9 +149,10 @@ func (s *set) open(b *batch, t exchange.Target, h *half, head []hpack.HeaderFiel
 			return placed, true
 		}
 	}
-	if len(s.waiting) >= maxWaiting {
+	if len(s.waiting) >= maxWaiting || t.Limits != nil && !t.Limits.Pending.Enter() {
 		return overflow, true
 	}
+	w.limits = t.Limits
 	s.waiting = append(s.waiting, w)
 	s.queued.Store(int32(len(s.waiting)))
 	if len(s.conns)+s.dialing < maxConns && s.dialing*initialConcurrent < len(s.waiting) {
@@ -163,11 +172,20 @@ func (s *set) emptiest() *conn {
 	return best
 }
 
-// dial opens another connection. The lock is held.
+// dial opens another connection if the service may have one more. An address
+// without any gets its first all the same, as Envoy does it: nothing would ever
+// come for those that wait. The lock is held.
 func (s *set) dial(t exchange.Target) {
+	counted := t.Limits != nil && t.Limits.Connections.Enter()
+	if t.Limits != nil && !counted && len(s.conns)+s.dialing > 0 {
+		return
+	}
 	s.dialing++
 	t.Endpoint = nil // the attempt's, not the connection's
 	s.pool.wait.Go(func() {
+		if counted {
+			defer t.Limits.Connections.Leave()
+		}
 		limit := t.Timeouts.Connect
 		if limit <= 0 {
 			limit = connectTimeout
@@ -182,7 +200,7 @@ func (s *set) dial(t exchange.Target) {
 			return
 		}
 		c := newConn(s.pool.server, netio.New(raw, nil), true)
-		c.set = s
+		c.set, c.limits = s, t.Limits
 		s.pool.server.o.Gauges.PoolOpen.Add(1)
 		s.pool.server.o.Gauges.PoolIdle.Add(1)
 		s.mu.Lock()
@@ -212,6 +230,7 @@ func (s *set) failed(b *batch, err error) {
 	}
 	s.mu.Unlock()
 	for _, w := range lost {
+		w.leave()
 		w.client.unreachable(b, w.turn, err)
 	}
 }
@@ -252,6 +271,7 @@ func (s *set) wake(b *batch) {
 		s.waiting = s.waiting[1:]
 		s.queued.Store(int32(len(s.waiting)))
 		s.mu.Unlock()
+		w.leave()
 		if !w.client.admitted(b, w.turn) {
 			return
 		}
@@ -273,7 +293,10 @@ func (p *pool) close() {
 func (c *conn) open(b *batch, h *half, head []hpack.HeaderField, end bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.draining || c.nextID > maxStreamID || len(c.streams) >= int(c.peer.maxConcurrent) || len(c.wbuf)+c.unwritten > overloadedAbove {
+	if c.expired() {
+		c.retire()
+	}
+	if c.draining || c.nextID > maxStreamID || len(c.streams) >= c.mostStreams() || len(c.wbuf)+c.unwritten > overloadedAbove {
 		return false
 	}
 	id := c.nextID
@@ -293,5 +316,30 @@ func (c *conn) open(b *batch, h *half, head []hpack.HeaderField, end bool) bool 
 		c.writeData(b, h, nil, true)
 		c.outEnded(b, h)
 	}
+	if c.opened++; c.limits != nil && c.limits.PerConnection > 0 && c.opened >= c.limits.PerConnection {
+		c.retire()
+	}
 	return true
+}
+
+// mostStreams is what may be open at once on an upstream connection.
+func (c *conn) mostStreams() int {
+	most := int64(c.peer.maxConcurrent)
+	if c.limits != nil && c.limits.Streams > 0 {
+		most = min(most, c.limits.Streams)
+	}
+	return int(most)
+}
+
+// expired reports that an upstream connection is older than its service's may be.
+func (c *conn) expired() bool {
+	return c.limits != nil && c.limits.Lifetime > 0 && !c.draining && netio.Now()-c.born > int64(c.limits.Lifetime)
+}
+
+// retire has an upstream connection end with the last of its streams.
+func (c *conn) retire() {
+	c.draining, c.final = true, true
+	if len(c.streams) == 0 {
+		c.stopLocked()
+	}
 }

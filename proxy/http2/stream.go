@@ -222,7 +222,7 @@ func (st *stream) try(b *batch) {
 // place looks for an upstream connection and reports whether there was one.
 func (st *stream) place(b *batch) bool {
 	st.up.src, st.up.srcID = st.down.c, st.down.id
-	switch st.server.pool.open(b, st.target, &st.up, st.req.fields, st.headOnly, waiter{st, st.turn}) {
+	switch st.server.pool.open(b, st.target, &st.up, st.req.fields, st.headOnly, waiter{client: st, turn: st.turn}) {
 	case placed:
 		st.attached = true
 		return true
