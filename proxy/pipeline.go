@@ -283,9 +283,8 @@ func (p *pipeline) Respond(x *exchange.Exchange) {
 		h.Set(vocab.HeaderRequestID, propagation.RequestID(x))
 	}
 	for _, f := range x.ResponseHeaders {
-		// A head cannot hold two of a name as yet, and the application's cookie
-		// matters more than ours: ours comes with an answer that has none.
-		if f.Name == setCookieHeader && h.Get(f.Name) != "" {
+		if f.Name == setCookieHeader { // the application may set others
+			h.Add(f.Name, f.Value)
 			continue
 		}
 		h.Set(f.Name, f.Value)

@@ -14,6 +14,7 @@ type fakeHeader map[string]string
 
 func (f fakeHeader) Get(name string) string { return f[strings.ToLower(name)] }
 func (f fakeHeader) Set(name, value string) { f[strings.ToLower(name)] = value }
+func (f fakeHeader) Add(name, value string) { f.Set(name, value) }
 func (f fakeHeader) Del(name string)        { delete(f, strings.ToLower(name)) }
 
 // answered is a request that an upstream answered.
@@ -184,6 +185,7 @@ type fastHeader struct{}
 
 func (fastHeader) Get(string) string  { return "value" }
 func (fastHeader) Set(string, string) {}
+func (fastHeader) Add(string, string) {}
 func (fastHeader) Del(string)         {}
 
 func FuzzCompile(f *testing.F) {

@@ -167,6 +167,7 @@ type fakeHeader map[string]string
 
 func (f fakeHeader) Get(name string) string { return f[name] }
 func (f fakeHeader) Set(name, value string) { f[name] = value }
+func (f fakeHeader) Add(name, value string) { f.Set(name, value) }
 func (f fakeHeader) Del(name string)        { delete(f, name) }
 
 func TestKeys(t *testing.T) {

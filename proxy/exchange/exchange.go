@@ -30,9 +30,10 @@ func (d Direction) String() string {
 // Header is a message's header fields, names case-insensitive. Engines give
 // their own implementation.
 type Header interface {
-	Get(name string) string
-	Set(name, value string)
-	Del(name string)
+	Get(name string) string // the first
+	Set(name, value string) // instead of all of the name
+	Add(name, value string) // beside those of the name
+	Del(name string)        // all of the name
 }
 
 // Field is one header field.

@@ -1,6 +1,9 @@
 package exchange
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // Fields is a header of its own: what was set, in the order in which it was. It
 // stands for the head that an opaque connection has none of. The zero value is
@@ -9,7 +12,7 @@ type Fields struct{ list []Field }
 
 var _ Header = (*Fields)(nil)
 
-// All are the fields, valid until the next Set or Del.
+// All are the fields, valid until the next change.
 func (f *Fields) All() []Field { return f.list }
 
 // Get implements Header.
@@ -22,18 +25,24 @@ func (f *Fields) Get(name string) string {
 
 // Set implements Header. A field that is there already keeps its place.
 func (f *Fields) Set(name, value string) {
-	if i := f.index(name); i >= 0 {
-		f.list[i].Value = value
+	i := f.index(name)
+	if i < 0 {
+		f.Add(name, value)
 		return
 	}
-	f.list = append(f.list, Field{Name: name, Value: value})
+	f.list[i].Value = value
+	f.delete(i+1, name)
 }
 
+// Add implements Header.
+func (f *Fields) Add(name, value string) { f.list = append(f.list, Field{Name: name, Value: value}) }
+
 // Del implements Header.
-func (f *Fields) Del(name string) {
-	if i := f.index(name); i >= 0 {
-		f.list = append(f.list[:i], f.list[i+1:]...)
-	}
+func (f *Fields) Del(name string) { f.delete(0, name) }
+
+func (f *Fields) delete(from int, name string) {
+	rest := slices.DeleteFunc(f.list[from:], func(one Field) bool { return strings.EqualFold(one.Name, name) })
+	f.list = f.list[:from+len(rest)]
 }
 
 func (f *Fields) index(name string) int {

@@ -48,16 +48,23 @@ func (m *message) mayHave(name string) bool { return m.lengths&(1<<(len(name)&63
 // exchange.
 func (m *message) Set(name, value string) {
 	m.Del(name)
+	m.Add(name, value)
+}
+
+// Add implements exchange.Header. The value must stay valid as long as the
+// exchange.
+func (m *message) Add(name, value string) {
 	m.edits = append(m.edits, exchange.Field{Name: name, Value: value})
 }
 
 // Del implements exchange.Header.
 func (m *message) Del(name string) {
-	for i := range m.edits {
+	for i := 0; i < len(m.edits); {
 		if m.edits[i].Name == name {
 			m.edits = append(m.edits[:i], m.edits[i+1:]...)
-			break
+			continue
 		}
+		i++
 	}
 	if !m.mayHave(name) {
 		return

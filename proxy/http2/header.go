@@ -32,8 +32,11 @@ func (l *fieldList) Set(name, value string) {
 			return
 		}
 	}
-	l.add(strings.ToLower(name), value)
+	l.Add(name, value)
 }
+
+// Add puts a field beside those of the name.
+func (l *fieldList) Add(name, value string) { l.add(strings.ToLower(name), value) }
 
 // Del removes every field of the name.
 func (l *fieldList) Del(name string) { l.remove(0, name) }

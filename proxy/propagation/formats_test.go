@@ -214,6 +214,8 @@ func (s *slots) Set(name, value string) {
 	}
 }
 
+func (s *slots) Add(name, value string) { s.Set(name, value) }
+
 func (s *slots) Del(name string) { s.Set(name, "") }
 
 func TestStampDoesNotAllocate(t *testing.T) {

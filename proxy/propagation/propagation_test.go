@@ -14,6 +14,7 @@ type fields map[string]string
 
 func (f fields) Get(name string) string { return f[strings.ToLower(name)] }
 func (f fields) Set(name, value string) { f[strings.ToLower(name)] = value }
+func (f fields) Add(name, value string) { f.Set(name, value) }
 func (f fields) Del(name string)        { delete(f, strings.ToLower(name)) }
 
 func stamp(h fields) *exchange.Exchange {
