@@ -48,7 +48,9 @@ func withDetailsRPC(next http.Handler) http.Handler {
 	})
 }
 
-// rpcDetails is the handler of detailsMethod, with gRPC's signature.
+// rpcDetails is the handler of detailsMethod.
+//
+//nolint:revive // the signature is gRPC's
 func rpcDetails(_ any, _ context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
 	var id wrapperspb.Int64Value
 	if err := decode(&id); err != nil {

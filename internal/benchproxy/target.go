@@ -96,7 +96,6 @@ func targets() []target {
 type proxy struct {
 	cmd     *exec.Cmd
 	address string
-	stop    []func()
 }
 
 // start runs a target on core 0 and waits until it accepts connections.

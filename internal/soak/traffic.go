@@ -66,7 +66,7 @@ func (t *traffic) run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		defer cc.Close()
+		defer func() { _ = cc.Close() }() // its calls have ended
 		t.conns = append(t.conns, cc)
 	}
 	var all sync.WaitGroup

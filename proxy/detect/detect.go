@@ -19,7 +19,7 @@ type Hint uint8
 const (
 	// Any protocol may come.
 	Any Hint = iota
-	// HTTPOnly: HTTP/2 by its preface, everything else is HTTP/1, whose engine
+	// HTTPOnly is HTTP/2 by its preface, and HTTP/1 otherwise, whose engine
 	// answers what is malformed. Neither TLS nor opaque TCP.
 	HTTPOnly
 )

@@ -176,11 +176,9 @@ func (m *message) authority() string {
 // appendStatus writes the status line.
 func (m *message) appendStatus(dst []byte) []byte {
 	dst = append(dst, "HTTP/1.1"...)
-	end := len(m.raw)
+	end := m.size - 2
 	if len(m.fields) > 0 {
 		end = int(m.fields[0].line.from)
-	} else {
-		end = m.size - 2
 	}
 	return append(dst, m.raw[len("HTTP/1.1"):end]...)
 }

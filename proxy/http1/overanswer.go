@@ -79,7 +79,8 @@ func (a *http2Answer) readHead(s exchange.Stream, head bool) error {
 	if status >= 200 {
 		out = a.frame(out, s, bodiless)
 	}
-	a.pending = append(out, "\r\n"...)
+	out = append(out, "\r\n"...)
+	a.pending = out
 	return nil
 }
 

@@ -115,7 +115,8 @@ func (c *conn) switchProtocols(ctx context.Context, a *attempt, upgrade string) 
 	out := m.appendFields(m.appendStatus(c.out[:0]))
 	out = append(out, "connection: upgrade\r\n"...)
 	out = append(appendField(out, "upgrade", to), "\r\n"...)
-	c.out = append(out, a.up.in.Bytes()[m.size:]...)
+	out = append(out, a.up.in.Bytes()[m.size:]...)
+	c.out = out
 	a.final, c.wrote = true, true
 	if !c.write(a, nil) {
 		return

@@ -14,9 +14,9 @@ import (
 type Mode uint8
 
 const (
-	// Simple: only the server has a certificate.
+	// Simple is TLS in which only the server has a certificate.
 	Simple Mode = iota
-	// Mutual: the caller must have one too, signed by the CA.
+	// Mutual is TLS in which the caller must have one too, signed by the CA.
 	Mutual
 )
 

@@ -44,7 +44,7 @@ func TestFilterMatches(t *testing.T) {
 }
 
 func TestFilterRefuses(t *testing.T) {
-	for _, query := range []string{"sevice=reviews", "reporter=both", "min_ms=fast", "min_ms=-1", "min_ms=NaN", "min_ms=Inf", "status=6xx", "status=1000", "status=-1"} {
+	for _, query := range []string{"servise=reviews", "reporter=both", "min_ms=fast", "min_ms=-1", "min_ms=NaN", "min_ms=Inf", "status=6xx", "status=1000", "status=-1"} {
 		q, err := url.ParseQuery(query)
 		if err != nil {
 			t.Fatal(err)

@@ -94,7 +94,7 @@ func get(t *testing.T, srv *httptest.Server, path, lastEvent string) *http.Respo
 func TestErrorsCarryAHint(t *testing.T) {
 	srv := newServer(t)
 	for path, want := range map[string]int{
-		"/requests/no-such-id": 404, "/requests?limit=0": 400, "/requests?sevice=a": 400, "/tap?status=x": 400, "/graph?window=0": 400,
+		"/requests/no-such-id": 404, "/requests?limit=0": 400, "/requests?servise=a": 400, "/tap?status=x": 400, "/graph?window=0": 400,
 		"/graph/stream?window=x": 400, "/series": 400, "/series?node=none": 404, "/nothing": 404,
 	} {
 		resp := get(t, srv, "/api/mesh/v1"+path, "")

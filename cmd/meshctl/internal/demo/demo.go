@@ -239,7 +239,9 @@ func chaos(ctx context.Context, o Options, m *mesh, hurt *atomic.Bool) error {
 	for _, v := range list {
 		fmt.Fprintf(o.ErrOut, "chaos: SIGKILL to the %s, back in %s\n", v.name, away)
 	}
-	each(list, func(v victim) error { v.kill(); return nil })
+	for _, v := range list {
+		v.kill()
+	}
 	sleep(ctx, away)
 	return each(list, func(v victim) error { return v.start(restart) })
 }
