@@ -58,8 +58,7 @@ func (c *conn) relay(a *attempt) {
 	a.outcome.Status = m.status
 	// What follows overwrites the head in its buffer; the handler may read it
 	// until the exchange ends.
-	c.kept = append(c.kept[:0], m.raw[:m.size]...)
-	m.raw = c.kept
+	c.keepHead(m)
 	c.headInTime(a)
 	c.prepare(how)
 	dechunk := how == byChunks && c.request.minor == 0
@@ -100,6 +99,12 @@ func (c *conn) relay(a *attempt) {
 	}
 	a.keep = how != byClose && in.Len() == 0 && m.persistent()
 	a.up.doubtful = how == noBody
+}
+
+// keepHead gives an answer's head memory of its own.
+func (c *conn) keepHead(m *message) {
+	c.kept = append(c.kept[:0], m.raw[:m.size]...)
+	m.raw = c.kept
 }
 
 // relayMore passes on what comes next.

@@ -314,12 +314,13 @@ func (c *conn) exchange(ctx context.Context) (again bool) {
 	c.begun = true
 	c.begin()
 	c.leaveIdle()
+	tunnel := string(c.request.method.of(c.request.raw)) == "CONNECT"
 	target, reply := c.s.o.Handler.Begin(ctx, &c.x)
 	switch {
 	case reply != nil:
 		again = c.reply(reply)
 		c.now = netio.Now()
-	case string(c.request.method.of(c.request.raw)) == "CONNECT":
+	case tunnel:
 		c.connect(ctx, target)
 		c.now = netio.Now()
 	default:
@@ -329,7 +330,8 @@ func (c *conn) exchange(ctx context.Context) (again bool) {
 		again = c.forward(ctx, target)
 	}
 	c.x.Record.Duration = time.Duration(c.now - c.start)
-	c.lingers = !again && c.wrote && !c.opaque && (!c.body.whole || c.unread())
+	// A caller that was refused a tunnel may have begun to use it.
+	c.lingers = !again && c.wrote && !c.opaque && (tunnel || !c.body.whole || c.unread())
 	c.finish()
 	c.s.o.Handler.End(&c.x)
 	c.release()

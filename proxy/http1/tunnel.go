@@ -78,9 +78,8 @@ func (c *conn) passConnect(ctx context.Context, a *attempt, up *upstream) bool {
 	c.s.o.Handler.Respond(&c.x)
 	c.out = m.appendFields(m.appendStatus(c.out[:0]))
 	c.out = append(c.out, "content-length: 0\r\nconnection: close\r\n\r\n"...)
-	if a.final, c.wrote = true, true; c.write(a, nil) {
-		c.linger()
-	}
+	a.final, c.wrote = true, true
+	c.write(a, nil)
 	return false
 }
 
@@ -102,6 +101,7 @@ func (a *attempt) notAsked(ctx context.Context, err error) {
 // switchProtocols relays a 101 and all that follows.
 func (c *conn) switchProtocols(ctx context.Context, a *attempt, upgrade string) {
 	m := &c.response
+	c.keepHead(m) // the handler may read it until the exchange ends
 	to := m.dropped("upgrade")
 	if upgrade == "" || to == "" || !c.body.ended() {
 		c.broken(a, errStatusLine) // nobody asked for it, or not to its end

@@ -99,3 +99,32 @@ func TestARefusedCONNECTEndsTheConnection(t *testing.T) {
 		t.Errorf("status %d", resp.StatusCode)
 	}
 }
+
+type ignored struct{}
+
+func (ignored) Done(exchange.Outcome) {}
+
+// A caller that was refused a tunnel keeps its connection for a while. The memory
+// that its record's texts are in must not serve another one meanwhile.
+func TestTheRecordOfARefusedTunnelIsOfItsRequest(t *testing.T) {
+	address, _ := answering(t, func(asked) string {
+		return "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
+	})
+	r := newRig(t, address, nil)
+	r.handler.target.Endpoint = ignored{}
+	var callers []*client
+	for range 8 {
+		c := r.dial()
+		c.send("CONNECT first:80 HTTP/1.1\r\nHost: first:80\r\nUser-Agent: kept\r\n\r\n")
+		if status := c.status("GET"); status != 503 {
+			t.Errorf("status %d", status)
+		}
+		callers = append(callers, c)
+	}
+	for _, c := range callers {
+		c.Close()
+		if rec := r.record(); rec.Host != "first:80" || rec.UserAgent != "kept" {
+			t.Errorf("the record is of host %q and user agent %q", rec.Host, rec.UserAgent)
+		}
+	}
+}
