@@ -125,8 +125,12 @@ func vouched(p Peer, claimed bool, principal string) Peer {
 }
 
 // principalNamespace reads the namespace from an ID in Istio's form,
-// spiffe://DOMAIN/ns/NAMESPACE/sa/ACCOUNT; empty for any other.
+// spiffe://DOMAIN/ns/NAMESPACE/sa/ACCOUNT; empty for any other, and for what could
+// not be said in a header again.
 func principalNamespace(principal string) string {
+	if !utf8.ValidString(principal) {
+		return ""
+	}
 	_, path, _ := strings.Cut(strings.TrimPrefix(principal, "spiffe://"), "/")
 	if parts := strings.Split(path, "/"); len(parts) == 4 && parts[0] == "ns" && parts[2] == "sa" {
 		return parts[1]
