@@ -9,6 +9,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
+
+	"github.com/telemesh/telemesh/internal/vocab"
 )
 
 func genRecord(t *rapid.T) Record {
@@ -161,4 +163,35 @@ func newPair(t testing.TB) (*Encoder, *Decoder) {
 	}
 	t.Cleanup(dec.Close)
 	return enc, dec
+}
+
+func TestColumnsAreHandedOutAsStored(t *testing.T) {
+	enc, dec := newPair(t)
+	rs := []Record{
+		{Start: time.Unix(0, 5), TraceID: [16]byte{1}, Path: "/a", Code: 200, Attributes: map[string]string{"k": "v&w"}},
+		{Start: time.Unix(0, 3), TraceID: [16]byte{2}, Path: "/b"},
+	}
+	c, err := dec.Decode(enc.Append(nil, BlockOf(rs)), len(rs))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]uint64{5, 3}, c.Ints(vocab.ColStart)); diff != "" {
+		t.Error("start", diff)
+	}
+	if got := c.Ints(vocab.ColBytesIn); got != nil {
+		t.Errorf("a column that was left out: %v", got)
+	}
+	if got := c.Fixed(vocab.ColTraceID, 16); len(got) != 32 || got[16] != 2 {
+		t.Errorf("trace IDs: %x", got)
+	}
+	if got := c.Fixed(vocab.ColSpanID, 16); got != nil {
+		t.Errorf("span IDs of another width: %x", got)
+	}
+	if dict, codes := c.Texts(vocab.ColPath); len(dict) != 2 || dict[codes[1]] != "/b" {
+		t.Errorf("paths: %q %v", dict, codes)
+	}
+	dict, codes := c.Texts(vocab.ColAttributes)
+	if diff := cmp.Diff(rs[0].Attributes, SplitAttributes(dict[codes[0]])); diff != "" {
+		t.Error("attributes", diff)
+	}
 }
