@@ -1,0 +1,2 @@
+// Package segment writes and reads sealed segments of records.
+package segment
