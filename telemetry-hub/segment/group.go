@@ -263,6 +263,10 @@ func appendText(dst []byte, s string) []byte {
 // pair is an attribute as places in the dictionaries of keys and values.
 type pair struct{ key, value int32 }
 
+// maxAttributes of one record are kept, the first by name: a set that all
+// records of a group share is written once for each of them.
+const maxAttributes = 128
+
 // encodeAttributes writes both leaves of the map column. Each different set of
 // attributes is taken apart once.
 func (e *groupEncoder) encodeAttributes(t *texts, rows []uint64) (keys, values chunkMeta) {
@@ -275,7 +279,8 @@ func (e *groupEncoder) encodeAttributes(t *texts, rows []uint64) (keys, values c
 		for k, v := range record.SplitAttributes(t.dict[old]) {
 			m[validText(k)] = validText(v)
 		}
-		for _, k := range slices.Sorted(maps.Keys(m)) {
+		names := slices.Sorted(maps.Keys(m))
+		for _, k := range names[:min(len(names), maxAttributes)] {
 			sets[i] = append(sets[i], pair{keyDict.add(k), valueDict.add(m[k])})
 		}
 	}
