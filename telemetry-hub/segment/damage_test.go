@@ -297,4 +297,3 @@ func TestAFileWithoutAColumnReadsAsEmpty(t *testing.T) {
 		t.Errorf("%d failed records without their gRPC status", len(got))
 	}
 }
-
