@@ -3,6 +3,7 @@ package segment
 import (
 	"encoding/binary"
 	"hash/crc32"
+	"slices"
 )
 
 // Encodings of Parquet that we write.
@@ -154,6 +155,12 @@ func (e *encoded) pickTexts(rows []int32) ([]string, bool) {
 // ints reads a column of numbers; a null is 0 and the others of a nullable
 // column are one above the value, as on the wire.
 func (e *encoded) ints(dst []int64) ([]int64, bool) {
+	var scratch []uint32
+	return e.intsWith(dst, &scratch)
+}
+
+// intsWith is ints with memory for codes that is used again.
+func (e *encoded) intsWith(dst []int64, scratch *[]uint32) ([]int64, bool) {
 	switch e.kind {
 	case kindTime, kindLong:
 		return decodeDelta(dst, e.body, e.rows)
@@ -164,12 +171,20 @@ func (e *encoded) ints(dst []int64) ([]int64, bool) {
 		}
 		return dst, true
 	case kindInt:
-		codes, ok := e.codes(nil, e.rows)
-		dst = dst[:0]
-		for _, c := range codes {
-			dst = append(dst, e.small(c))
+		codes, ok := e.codes(*scratch, e.rows)
+		if !ok {
+			return nil, false
 		}
-		return dst, ok
+		*scratch = codes
+		table := make([]int64, e.entries)
+		for c := range table {
+			table[c] = e.small(uint32(c))
+		}
+		dst = slices.Grow(dst[:0], len(codes))[:len(codes)]
+		for i, c := range codes {
+			dst[i] = table[c]
+		}
+		return dst, true
 	case kindNullInt:
 		return e.nullable(dst)
 	}

@@ -186,12 +186,11 @@ func (p *pages) appendLevels(levels []int32) {
 	binary.LittleEndian.PutUint32(p.body[at:], uint32(len(p.body)-at-4))
 }
 
+// appendHybrid writes values as runs of equal ones if that is shorter, as it is
+// where a trace's rows are alike, and packed in bits if not.
 func (p *pages) appendHybrid(v []int32, width int) {
-	if same(v) { // one run, and no need to look at it in eights
-		p.body = binary.AppendUvarint(p.body, uint64(len(v))<<1)
-		for i := 0; i < width; i += 8 {
-			p.body = append(p.body, byte(v[0]>>i))
-		}
+	if runs := countRuns(v); runs*8*(1+(width+7)/8) <= len(v)*width || runs == 1 {
+		p.appendRuns(v, width)
 		return
 	}
 	e := rle.Encoding{BitWidth: width}
@@ -203,11 +202,26 @@ func (p *pages) appendHybrid(v []int32, width int) {
 	p.body = append(p.body, packed...)
 }
 
-func same(v []int32) bool {
-	for _, x := range v {
-		if x != v[0] {
-			return false
+func (p *pages) appendRuns(v []int32, width int) {
+	for from := 0; from < len(v); {
+		to := from + 1
+		for to < len(v) && v[to] == v[from] {
+			to++
+		}
+		p.body = binary.AppendUvarint(p.body, uint64(to-from)<<1)
+		for i := 0; i < width; i += 8 {
+			p.body = append(p.body, byte(v[from]>>i))
+		}
+		from = to
+	}
+}
+
+func countRuns(v []int32) int {
+	n := 1
+	for i := 1; i < len(v); i++ {
+		if v[i] != v[i-1] {
+			n++
 		}
 	}
-	return true
+	return n
 }

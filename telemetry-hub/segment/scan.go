@@ -55,7 +55,7 @@ func (r *Rows) Selected() []int32 { return r.selected }
 // one above the column's, and 0 where that is null; a bit is 0 or 1. It is nil
 // for a column that is not a number, was not asked for or is not in the file.
 func (r *Rows) Ints(c Column) []int64 {
-	if !r.columns[c].done {
+	if l := &r.columns[c]; !l.done || l.kind > kindBool {
 		return nil
 	}
 	return r.ints[c]
@@ -65,7 +65,7 @@ func (r *Rows) Ints(c Column) []int64 {
 // the group. It is nil for a column that is not text, was not asked for or is
 // not in the file.
 func (r *Rows) Texts(c Column) (dict []string, codes []uint32) {
-	if !r.columns[c].done {
+	if l := &r.columns[c]; !l.done || l.kind != kindText {
 		return nil, nil
 	}
 	return r.columns[c].dict, r.codes[c]
@@ -377,7 +377,7 @@ func (r *Rows) load(c Column) error {
 	case kindMapKey, kindMapValue:
 		l.all, l.at, ok = l.lists()
 	default:
-		r.ints[c], ok = l.encoded.ints(r.ints[c])
+		r.ints[c], ok = l.intsWith(r.ints[c], &r.codes[c])
 	}
 	if !ok {
 		return r.data.corrupt(c)

@@ -27,6 +27,10 @@ type window struct {
 	known    []origin
 	originID map[origin]uint32
 
+	// ranks are the places of the known origins when they are ordered, so that
+	// the records of every request stand in the same order of hops.
+	ranks []uint32
+
 	batch   []uint32 // scratch: what the codes of a batch become here
 	keys    []uint64 // scratch of sorting
 	swapped []uint64
@@ -207,11 +211,13 @@ const (
 	rowBits   = 24
 	digitBits = 10
 	keyDigits = 4
+	rowMask   = 1<<rowBits - 1
 )
 
 // sorted returns the window's rows ordered by trace ID, and those of one trace
-// as they came. Whole requests then stand together, however long the sidecars
-// that saw them took to report. The slice is good until the next call.
+// by where they come from. Whole requests then stand together, however long the
+// sidecars that saw them took to report, and look alike, which compresses: the
+// order of hops saves 2 bytes a row. The slice is good until the next call.
 func (w *window) sorted() []uint64 {
 	traces := w.ids[0]
 	w.keys, w.swapped = slices.Grow(w.keys[:0], w.rows), slices.Grow(w.swapped[:0], w.rows)[:w.rows]
@@ -223,7 +229,6 @@ func (w *window) sorted() []uint64 {
 		w.keys, w.swapped = w.swapped, w.keys
 	}
 	w.sortTies()
-	const rowMask = 1<<rowBits - 1
 	for i := range w.keys {
 		w.keys[i] &= rowMask
 	}
@@ -249,25 +254,65 @@ func radixPass(dst, src []uint64, shift int) {
 }
 
 // sortTies puts rows in order whose trace IDs begin alike. Those of one trace
-// are the usual case and in order already; 64-bit trace IDs that were widened
-// with zeros are the one in which the run is the whole window.
+// are the usual case; 64-bit trace IDs that were widened with zeros are the one
+// in which the run is the whole window.
 func (w *window) sortTies() {
+	w.rank()
 	traces := w.ids[0]
-	id := func(key uint64) []byte {
-		row := int(key & (1<<rowBits - 1))
-		return traces[row*16 : row*16+16]
+	compare := func(a, b uint64) int {
+		x, y := int(a&rowMask), int(b&rowMask)
+		if d := bytes.Compare(traces[x*16:x*16+16], traces[y*16:y*16+16]); d != 0 {
+			return d
+		}
+		return cmp.Or(cmp.Compare(w.ranks[w.origins[x]], w.ranks[w.origins[y]]), cmp.Compare(x, y))
 	}
 	for from := 0; from < len(w.keys); {
-		to, same := from+1, true
+		to := from + 1
 		for to < len(w.keys) && w.keys[to]>>rowBits == w.keys[from]>>rowBits {
-			same = same && bytes.Equal(id(w.keys[to]), id(w.keys[from]))
 			to++
 		}
-		if !same {
-			slices.SortFunc(w.keys[from:to], func(a, b uint64) int {
-				return cmp.Or(bytes.Compare(id(a), id(b)), cmp.Compare(a, b))
-			})
-		}
+		slices.SortFunc(w.keys[from:to], compare)
 		from = to
 	}
+}
+
+// rankOrder are the columns of an origin in the order in which hops are told
+// apart: replicas last.
+var rankOrder = [...]Column{SourceWorkload, DestinationWorkload, DestinationHost, Reporter, SourceNamespace, DestinationNamespace}
+
+// rank orders the known origins anew if there are new ones.
+func (w *window) rank() {
+	if len(w.ranks) == len(w.known) {
+		return
+	}
+	order := make([]uint32, len(w.known))
+	for i := range order {
+		order[i] = uint32(i)
+	}
+	slices.SortFunc(order, func(a, b uint32) int {
+		x, y := &w.known[a], &w.known[b]
+		for _, c := range rankOrder {
+			if d := strings.Compare(x.at(c), y.at(c)); d != 0 {
+				return d
+			}
+		}
+		return cmp.Compare(a, b)
+	})
+	w.ranks = slices.Grow(w.ranks[:0], len(order))[:len(order)]
+	at := uint32(0)
+	for place, id := range order {
+		if place > 0 && !sameHop(&w.known[id], &w.known[order[place-1]]) {
+			at++
+		}
+		w.ranks[id] = at
+	}
+}
+
+func sameHop(a, b *origin) bool {
+	for _, c := range rankOrder {
+		if a.at(c) != b.at(c) {
+			return false
+		}
+	}
+	return true
 }
