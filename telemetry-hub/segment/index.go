@@ -53,7 +53,10 @@ const (
 	// flagCompressed stands in the data length of a chunk whose pages are
 	// compressed.
 	flagCompressed = 1 << 31
-	flagFailed     = 1 // of a group: a request in it failed
+	// maxFooter bounds the memory that a damaged length can claim: 4 kB for each
+	// of 65,536 row groups.
+	maxFooter  = 1 << 28
+	flagFailed = 1 // of a group: a request in it failed
 )
 
 // column is one leaf of a file.
@@ -289,7 +292,10 @@ func readHeader(b []byte, size int64) (header, error) {
 		at += p.length
 		h.parts = append(h.parts, p)
 	}
-	if at != size || h.groups > maxGroups || h.footer < 0 || h.footer > h.size {
+	if h.footer < 0 || h.footer > h.size || h.size-h.footer > maxFooter {
+		return header{}, fmt.Errorf("%w: index: a footer from %d to %d", ErrCorrupt, h.footer, h.size)
+	}
+	if at != size || h.groups > maxGroups {
 		return header{}, fmt.Errorf("%w: index: it has %d bytes, its header says %d", ErrCorrupt, size, at)
 	}
 	return h, nil

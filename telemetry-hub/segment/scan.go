@@ -207,8 +207,19 @@ func (s *scan) bounded(d *groupData) bool {
 	return d.stats.minStart < s.from || d.stats.maxStart >= s.to
 }
 
-// filter narrows the selection, by what is cheapest first.
+// filter narrows the selection, by what leaves least first: of the later columns
+// only the values of the rows that are left are looked at, if they are few.
 func (s *scan) filter(r *Rows) error {
+	if s.MinCode > 0 {
+		if err := r.keepInts(Code, func(v int64) bool { return v >= int64(s.MinCode) }); err != nil {
+			return err
+		}
+	}
+	if s.Failed {
+		if err := r.keepFailed(); err != nil {
+			return err
+		}
+	}
 	equal := func(want string) func(string) bool { return func(have string) bool { return have == want } }
 	for _, t := range []struct {
 		column Column
@@ -224,16 +235,6 @@ func (s *scan) filter(r *Rows) error {
 			if err := r.keepTexts(t.column, t.match); err != nil {
 				return err
 			}
-		}
-	}
-	if s.MinCode > 0 {
-		if err := r.keepInts(Code, func(v int64) bool { return v >= int64(s.MinCode) }); err != nil {
-			return err
-		}
-	}
-	if s.Failed {
-		if err := r.keepFailed(); err != nil {
-			return err
 		}
 	}
 	if s.MinDuration > 0 {
@@ -290,8 +291,13 @@ func (r *Rows) keepFailed() error {
 	if len(r.selected) == 0 {
 		return nil
 	}
-	if err := errors.Join(r.load(Code), r.load(GRPCStatus)); err != nil {
+	if err := errors.Join(r.load(Code), r.open(GRPCStatus)); err != nil {
 		return err
+	}
+	if r.columns[GRPCStatus].entries > 0 { // else all are null
+		if err := r.load(GRPCStatus); err != nil {
+			return err
+		}
 	}
 	code, grpc := r.Ints(Code), r.Ints(GRPCStatus)
 	r.keep(func(row int32) bool {
@@ -330,11 +336,35 @@ func (r *Rows) keepTexts(c Column, match func(string) bool) error {
 	case hits == len(hit):
 		return nil
 	}
+	if len(r.selected) < l.rows/fewRows {
+		return r.keepPicked(c, hit)
+	}
 	if err := r.load(c); err != nil {
 		return err
 	}
 	codes := r.codes[c]
 	r.keep(func(row int32) bool { return hit[codes[row]] })
+	return nil
+}
+
+// fewRows of a group are picked out of it without decoding the rest.
+const fewRows = 16
+
+// keepPicked keeps the selected rows whose codes are hit.
+func (r *Rows) keepPicked(c Column, hit []bool) error {
+	l := &r.columns[c]
+	codes, ok := pickHybrid(r.codes[c], l.body, l.width, r.selected, uint32(l.entries))
+	if !ok {
+		return r.data.corrupt(c)
+	}
+	r.codes[c] = codes
+	kept := r.selected[:0]
+	for i, row := range r.selected {
+		if hit[codes[i]] {
+			kept = append(kept, row)
+		}
+	}
+	r.selected = kept
 	return nil
 }
 

@@ -311,7 +311,7 @@ func readTail(ctx context.Context, data Range, size int64) ([]byte, error) {
 	}
 	r := reader{b: end}
 	n := int64(r.u32()) + 8
-	if n > size-4 {
+	if n > size-4 || n > maxFooter {
 		return nil, fmt.Errorf("%w: no Parquet footer", ErrCorrupt)
 	}
 	tail := make([]byte, n)
