@@ -29,8 +29,9 @@ type BuilderOptions struct {
 }
 
 // Builder writes one segment. What it holds in memory is one window of rows
-// (about 150 bytes a row), and 60 bytes of footer for each column of each row
-// group. It is not safe for concurrent use.
+// (about 150 bytes a row and its texts), and of the segment so far: about 9 kB
+// of footer for each row group, 8 bytes of index for each trace, each edge
+// once, and the aggregates. It is not safe for concurrent use.
 type Builder struct {
 	path   string
 	f      *os.File

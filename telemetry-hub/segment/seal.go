@@ -30,7 +30,8 @@ type Summary struct {
 // compared, the index written, and both take their names. Once it returns
 // without an error the records are durable, and their log may be dropped. The
 // index takes its name first, so who sees the segment sees its index. After an
-// error nothing is left but what Abort removes.
+// error Abort removes what is left, unless only the sync of the folder failed:
+// the segment is then sound, but may not be there after a crash.
 func (b *Builder) Seal() (Summary, error) {
 	if b.err != nil {
 		return Summary{}, b.err
@@ -126,11 +127,11 @@ func (b *Builder) publish(index []byte) error {
 	if err := os.Rename(indexPath+newSuffix, indexPath); err != nil {
 		return fmt.Errorf("publish index: %w", err)
 	}
-	if err := b.f.Close(); err != nil {
-		return fmt.Errorf("close segment: %w", err)
-	}
 	if err := os.Rename(b.f.Name(), b.path); err != nil {
-		return fmt.Errorf("publish segment: %w", err)
+		return fmt.Errorf("publish segment: %w", errors.Join(err, os.Remove(indexPath)))
+	}
+	if err := b.f.Close(); err != nil { // synced and read back already, so nothing can be lost
+		return fmt.Errorf("close segment: %w", err)
 	}
 	b.f, b.err = nil, errors.New("segment is sealed")
 	dir, err := os.Open(filepath.Dir(b.path))

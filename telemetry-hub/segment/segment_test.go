@@ -3,9 +3,9 @@ package segment
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -307,17 +307,15 @@ func TestFindReadsEachRowGroupOnce(t *testing.T) {
 // collidingTraces are two IDs that one entry of the index stands for.
 func collidingTraces(t *testing.T, h hashes) (a, b [16]byte) {
 	t.Helper()
-	random := rand.New(rand.NewPCG(1, 2))
-	seen := make(map[uint64][16]byte)
-	for range 1 << 24 { // 2^20 tries have even odds
+	seen := make(map[uint64]uint32)
+	for i := range uint32(1 << 24) { // 2^20 tries have even odds
 		var id [16]byte
-		for i := range id {
-			id[i] = byte(random.Uint32())
+		binary.BigEndian.PutUint32(id[:], i+1)
+		if other, ok := seen[h.trace(id)]; ok {
+			binary.BigEndian.PutUint32(a[:], other)
+			return a, id
 		}
-		if other, ok := seen[h.trace(id)]; ok && other != id {
-			return other, id
-		}
-		seen[h.trace(id)] = id
+		seen[h.trace(id)] = i + 1
 	}
 	t.Fatal("no collision")
 	return a, b
@@ -424,6 +422,32 @@ func TestSealedOrAbortedBuilderTakesNothing(t *testing.T) {
 	buildAt(t, path, BuilderOptions{}, one)
 	if left, _ := os.ReadDir(filepath.Dir(path)); len(left) != 2 {
 		t.Error("want the segment and its index, not", left)
+	}
+}
+
+// TestASegmentThatCannotTakeItsNameLeavesNothing puts a folder where the segment
+// should be.
+func TestASegmentThatCannotTakeItsNameLeavesNothing(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "1.parquet")
+	if err := os.MkdirAll(filepath.Join(path, "x"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	b, err := NewBuilder(path, BuilderOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	one := bookinfoBatches(t, 1, 10)[0]
+	if err := b.Add(one.columns, one.edges, one.sender); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Seal(); err == nil {
+		t.Error("sealed where it cannot be")
+	}
+	if err := b.Abort(); err != nil {
+		t.Error(err)
+	}
+	if left, _ := os.ReadDir(filepath.Dir(path)); len(left) != 1 {
+		t.Error("left behind:", left)
 	}
 }
 
