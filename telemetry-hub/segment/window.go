@@ -217,7 +217,7 @@ const (
 // sorted returns the window's rows ordered by trace ID, and those of one trace
 // by where they come from. Whole requests then stand together, however long the
 // sidecars that saw them took to report, and look alike, which compresses: the
-// order of hops saves 2 bytes a row. The slice is good until the next call.
+// order of hops saves 2.5 bytes a row. The slice is good until the next call.
 func (w *window) sorted() []uint64 {
 	traces := w.ids[0]
 	w.keys, w.swapped = slices.Grow(w.keys[:0], w.rows), slices.Grow(w.swapped[:0], w.rows)[:w.rows]
