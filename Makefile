@@ -77,10 +77,11 @@ bench-upgrade: build ## upgrades of mesh-proxy under 5,000 requests a second; DU
 	go run ./internal/benchproxy -duration $(DURATION) upgrade
 
 FUZZTIME ?= 10m
+FUZZ ?= proxy internal/ids api policy-check telemetry-hub cmd
 
 .PHONY: fuzz
-fuzz: need-go ## every fuzzer of the data plane in turn, FUZZTIME each
-	for p in $$(grep -rl '^func Fuzz' --include=*_test.go proxy internal/ids | xargs -n1 dirname | sort -u); do \
+fuzz: need-go ## every fuzzer in turn, FUZZTIME each; FUZZ= the folders
+	for p in $$(grep -rl '^func Fuzz' --include=*_test.go $(FUZZ) | xargs -n1 dirname | sort -u); do \
 		for f in $$(grep -ho '^func Fuzz[A-Za-z0-9]*' $$p/*_test.go | cut -c6-); do \
 			echo "$$p $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) ./$$p || exit 1; \
 		done; \

@@ -51,14 +51,14 @@ const (
 func (h hashes) trace(id [16]byte) uint64 {
 	var d xxhash.Digest
 	d.ResetWithSeed(h.seed)
-	d.Write(id[:])
+	_, _ = d.Write(id[:]) // it never fails
 	return d.Sum64() &^ groupMask
 }
 
 func (h hashes) request(id string) uint64 {
 	var d xxhash.Digest
 	d.ResetWithSeed(h.seed + 1)
-	d.WriteString(id)
+	_, _ = d.WriteString(id)
 	return d.Sum64() &^ groupMask
 }
 
