@@ -20,7 +20,7 @@ func (noPolicy) Rules(check.Side) bool { return false }
 // BenchmarkTelemetry is what the mesh adds to a request beyond carrying it: who
 // calls, trace context and request ID read and written, policy look-up, route,
 // counts, histograms, and the record in its columns; three looks at the clock.
-// Sending the columns is not in it: 0.7 of a request's CPU in a hundred.
+// Sending the columns is not in it: by a profile about 2.5 % of a request's CPU.
 func BenchmarkTelemetry(b *testing.B) {
 	p := newPipeline(check.Decision{})
 	p.policy, p.store = noPolicy{}, report.NewStore()
