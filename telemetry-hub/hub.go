@@ -3,7 +3,7 @@
 //
 //	ingest    telemetry stream: checked, logged, counted once, acknowledged
 //	counters  exact sums of what sidecars counted
-//	store     the log of all batches, records found by request ID
+//	store     log of batches, sealed into segments; records found by request ID
 //	graph     live graph with one-second cells; layout places its nodes
 //	registry  sidecars and services; policies to the sidecars
 //	metrics   /metrics, embedded TSDB, PromQL
@@ -225,6 +225,7 @@ func (h *Hub) Run(ctx context.Context) error {
 	below, storage := errgroup.WithContext(storage)
 	below.Go(func() error { return h.ingest.Run(storage) })
 	below.Go(func() error { return h.database.Run(storage) })
+	below.Go(func() error { return h.store.Run(storage) })
 
 	serving, ctx := errgroup.WithContext(ctx)
 	serving.Go(func() error { return h.serveGRPC(ctx) })

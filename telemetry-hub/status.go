@@ -71,7 +71,8 @@ func (s source) Sidecars() []metrics.Sidecar {
 func (s source) Stats() metrics.Stats {
 	st := s.h.store.Stats()
 	out := metrics.Stats{
-		StoreBytes: st.Bytes, StoreRecords: st.Records, Corruptions: st.Corruptions + s.h.damaged,
+		StoreBytes: st.Bytes, StoreLogBytes: st.LogBytes, StoreRecords: st.Records, Corruptions: st.Corruptions + s.h.damaged,
+		StoreSegments: st.Segments, StoreUnsealed: st.Unsealed, StoreSealed: st.Sealed, StoreSealFailures: st.SealFailures,
 		Edges: s.h.graph.Edges(), Watchers: s.h.feeds.Watchers(), LeaseGranted: make(map[string]uint64),
 	}
 	if s.h.policies != nil {
@@ -92,7 +93,7 @@ func status(h *Hub) topologyv1.Status {
 		StartMillis: h.started.UnixMilli(), NowMillis: time.Now().UnixMilli(),
 		HTTPAddress: h.HTTPAddress(), GRPCAddress: h.GRPCAddress(), DataDir: h.config.DataDir,
 		Sidecars: []topologyv1.SidecarStatus{}, Services: []topologyv1.ServiceStatus{},
-		Store:    topologyv1.StoreStatus{Records: st.Records, Bytes: st.Bytes, Segments: st.Files, OldestMilli: st.Oldest / 1e6, Corruptions: st.Corruptions + h.damaged},
+		Store:    topologyv1.StoreStatus{Records: st.Records, Bytes: st.Bytes, Segments: st.Segments, OldestMilli: st.Oldest / 1e6, Corruptions: st.Corruptions + h.damaged},
 		Ingest:   topologyv1.IngestStatus{Batches: accepted, Duplicates: duplicates, Rejected: rejected, Missing: h.state.Missing(), Records: records},
 		Policies: h.policyList().Policies,
 	}

@@ -43,6 +43,11 @@ const (
 	MetricHubIngestDuration = "mesh_hub_ingest_duration_seconds"     // histogram: batch received to durable
 	MetricHubStoreBytes     = "mesh_hub_store_bytes"                 // gauge
 	MetricHubStoreRecords   = "mesh_hub_store_records"               // gauge
+	MetricHubStoreLogBytes  = "mesh_hub_store_log_bytes"             // gauge: of them, in the log
+	MetricHubStoreSegments  = "mesh_hub_store_segments"              // gauge
+	MetricHubStoreUnsealed  = "mesh_hub_store_unsealed_logs"         // gauge: closed logs that wait to be sealed
+	MetricHubStoreSealings  = "mesh_hub_store_sealings_total"        // counter; result = sealed, failed
+	MetricHubQueue          = "mesh_hub_ingest_queue_batches"        // gauge: batches that wait for the log
 	MetricHubLookup         = "mesh_hub_lookup_duration_seconds"     // histogram
 	MetricHubCorrupt        = "mesh_hub_store_corruptions_total"     // counter
 	MetricHubEdges          = "mesh_hub_graph_edges"                 // gauge

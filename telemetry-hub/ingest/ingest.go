@@ -103,8 +103,11 @@ func New(o Options, reg prometheus.Registerer) (*Server, error) {
 	for _, r := range []string{"accepted", "duplicate", "rejected"} {
 		m.batches.WithLabelValues(r)
 	}
-	reg.MustRegister(m.batches, m.rejected, m.records, m.duration, m.streams)
-	return &Server{o: o, decoder: d, queue: make(chan pending, queueBatches), m: m}, nil
+	queue := make(chan pending, queueBatches)
+	depth := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: vocab.MetricHubQueue, Help: "Batches that wait to be written to the log."},
+		func() float64 { return float64(len(queue)) })
+	reg.MustRegister(m.batches, m.rejected, m.records, m.duration, m.streams, depth)
+	return &Server{o: o, decoder: d, queue: queue, m: m}, nil
 }
 
 // Push implements the telemetry service.

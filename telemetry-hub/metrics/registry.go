@@ -30,8 +30,10 @@ type Source interface {
 
 // Stats are gauges of the hub itself.
 type Stats struct {
-	StoreBytes                        int64
+	StoreBytes, StoreLogBytes         int64
 	StoreRecords, Corruptions         uint64
+	StoreSegments, StoreUnsealed      int
+	StoreSealed, StoreSealFailures    uint64
 	Edges, Watchers                   int
 	PoliciesAccepted, PoliciesRefused uint64
 	LeaseGranted                      map[string]uint64
@@ -73,6 +75,10 @@ func newCollector(state *counters.State, source Source) *collector {
 	sidecar(vocab.MetricPolicyChecks, "Decisions of local policy.", vocab.LabelPolicy, vocab.LabelRule, vocab.LabelDecision, vocab.LabelOrigin)
 	hub(vocab.MetricHubStoreBytes, "Bytes of the record store.")
 	hub(vocab.MetricHubStoreRecords, "Thin records in the record store.")
+	hub(vocab.MetricHubStoreLogBytes, "Bytes of the record store that are log: not sealed yet, or kept for the graph after a restart.")
+	hub(vocab.MetricHubStoreSegments, "Sealed segments in the record store.")
+	hub(vocab.MetricHubStoreUnsealed, "Closed log files that wait to be sealed.")
+	hub(vocab.MetricHubStoreSealings, "Log files sealed into segments, by result; what failed is tried again.", vocab.LabelResult)
 	hub(vocab.MetricHubCorrupt, "Damaged places found in the data directory when it was opened or read.")
 	hub(vocab.MetricHubEdges, "Edges of the live graph.")
 	hub(vocab.MetricHubWatchers, "Open live views of the graph.")
@@ -115,6 +121,11 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	st := c.source.Stats()
 	gauge(vocab.MetricHubStoreBytes, float64(st.StoreBytes))
 	gauge(vocab.MetricHubStoreRecords, float64(st.StoreRecords))
+	gauge(vocab.MetricHubStoreLogBytes, float64(st.StoreLogBytes))
+	gauge(vocab.MetricHubStoreSegments, float64(st.StoreSegments))
+	gauge(vocab.MetricHubStoreUnsealed, float64(st.StoreUnsealed))
+	counter(vocab.MetricHubStoreSealings, float64(st.StoreSealed), "sealed")
+	counter(vocab.MetricHubStoreSealings, float64(st.StoreSealFailures), "failed")
 	counter(vocab.MetricHubCorrupt, float64(st.Corruptions))
 	gauge(vocab.MetricHubEdges, float64(st.Edges))
 	gauge(vocab.MetricHubWatchers, float64(st.Watchers))

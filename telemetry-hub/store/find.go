@@ -1,8 +1,7 @@
 package store
 
 import (
-	"slices"
-	"time"
+	"context"
 
 	"github.com/telemesh/telemesh/api/telemetry/record"
 	telemetryv1 "github.com/telemesh/telemesh/api/telemetry/v1"
@@ -24,99 +23,163 @@ const (
 )
 
 // Find returns the records of the trace or request ID, in no order, at most
-// about ten thousand of them, the newest. An ID that can be both is looked up
-// as both. Damaged frames are counted and passed over.
-func (s *Store) Find(id string) []Found {
+// about ten thousand of them, those of the newest files. An ID that can be both
+// is looked up as both. What is damaged is counted and passed over; an error is
+// ctx's.
+func (s *Store) Find(ctx context.Context, id string) ([]Found, error) {
 	if id == "" {
-		return nil
+		return nil, nil
 	}
-	var hashes []uint64
-	trace, isTrace := ids.ParseTraceID(id)
-	if isTrace {
-		hashes = append(hashes, s.hash.trace(trace))
+	v := s.view()
+	defer v.done()
+	l := lookup{s: s, id: id, traces: make(map[ids.TraceID]bool), in: make(map[any]map[ids.TraceID]bool)}
+	l.trace, l.isTrace = ids.ParseTraceID(id)
+	for i := len(v.logs) - 1; i >= 0; i-- {
+		l.byID(ctx, v.logs[i])
 	}
-	hashes = append(hashes, s.hash.request(id))
-	match := func(c *record.Columns, row int) bool {
-		return isTrace && c.TraceID(row) == trace || c.RequestID(row) == id
+	for i := len(v.segments) - 1; i >= 0; i-- {
+		l.bySegment(ctx, v.segments[i])
 	}
-	found := s.collect(hashes, match, maxFound)
 	// A foreign request ID may be on the first hop only; its trace has the rest.
-	traces := make(map[ids.TraceID]bool)
+	for i := len(v.logs) - 1; i >= 0; i-- {
+		l.restOfLog(ctx, v.logs[i])
+	}
+	for i := len(v.segments) - 1; i >= 0; i-- {
+		l.restOfSegment(ctx, v.segments[i])
+	}
+	return l.found, ctx.Err()
+}
+
+// lookup is one call of Find.
+type lookup struct {
+	s       *Store
+	id      string
+	trace   ids.TraceID
+	isTrace bool
+	found   []Found
+	traces  map[ids.TraceID]bool         // of what was found by the ID
+	in      map[any]map[ids.TraceID]bool // of these, what a segment gave whole
+}
+
+// room is how many records may still be found.
+func (l *lookup) room() int { return maxFound - len(l.found) }
+
+// learn notes the trace of a record that was found by the ID.
+func (l *lookup) learn(trace ids.TraceID) bool {
+	if trace.IsZero() || l.isTrace && trace == l.trace || len(l.traces) >= maxTraces && !l.traces[trace] {
+		return false
+	}
+	l.traces[trace] = true
+	return true
+}
+
+func (l *lookup) byID(ctx context.Context, log logView) {
+	hashes := []uint64{l.s.hash.request(l.id)}
+	if l.isTrace {
+		hashes = append(hashes, l.s.hash.trace(l.trace))
+	}
+	match := func(c *record.Columns, row int) bool {
+		return l.isTrace && c.TraceID(row) == l.trace || c.RequestID(row) == l.id
+	}
+	before := len(l.found)
+	l.collect(ctx, log, hashes, match)
+	for _, f := range l.found[before:] {
+		l.learn(f.Record.TraceID)
+	}
+}
+
+// bySegment finds the ID in a segment, which gives the traces of what it finds as
+// far as it has them.
+func (l *lookup) bySegment(ctx context.Context, sf *sealedFile) {
+	if l.room() <= 0 || ctx.Err() != nil {
+		return
+	}
+	found, err := sf.Find(ctx, l.id, l.room())
+	l.s.tell(ctx, sf, err)
+	whole := make(map[ids.TraceID]bool)
 	for _, f := range found {
-		other := ids.TraceID(f.Record.TraceID)
-		if !other.IsZero() && !(isTrace && other == trace) && len(traces) < maxTraces {
-			traces[other] = true
+		l.found = append(l.found, Found{f.Record, f.Edge})
+		if l.learn(f.Record.TraceID) {
+			whole[f.Record.TraceID] = true
 		}
 	}
-	for other := range traces {
-		same := func(c *record.Columns, row int) bool {
-			return c.TraceID(row) == other && c.RequestID(row) != id
-		}
-		found = append(found, s.collect([]uint64{s.hash.trace(other)}, same, maxFound-len(found))...)
-	}
-	return found
+	l.in[sf] = whole
 }
 
-// place is where a frame stands.
-type place struct {
-	lf     *logFile
-	offset int64
+func (l *lookup) restOfLog(ctx context.Context, log logView) {
+	for trace := range l.traces {
+		match := func(c *record.Columns, row int) bool { return c.TraceID(row) == trace && c.RequestID(row) != l.id }
+		l.collect(ctx, log, []uint64{l.s.hash.trace(trace)}, match)
+	}
 }
 
-// collect reads the matching records of every frame that may hold one of the
-// hashes, the newest file first.
-func (s *Store) collect(hashes []uint64, match func(*record.Columns, int) bool, limit int) []Found {
-	var found []Found
-	for _, p := range s.places(hashes) {
-		if len(found) >= limit {
-			break
+// restOfSegment takes the traces that the ID itself did not lead to here. None of
+// their records here has the ID, or it would have.
+func (l *lookup) restOfSegment(ctx context.Context, sf *sealedFile) {
+	var rest []ids.TraceID
+	for trace := range l.traces {
+		if !l.in[sf][trace] {
+			rest = append(rest, trace)
 		}
-		found = append(found, s.read(p.lf, p.offset, match, limit-len(found))...)
 	}
-	return found
+	if len(rest) == 0 || l.room() <= 0 || ctx.Err() != nil {
+		return
+	}
+	found, err := sf.FindTraces(ctx, rest, l.room())
+	l.s.tell(ctx, sf, err)
+	for _, f := range found {
+		l.found = append(l.found, Found{f.Record, f.Edge})
+	}
+}
+
+// tell counts what a look-up met of damage.
+func (s *Store) tell(ctx context.Context, sf *sealedFile, err error) {
+	if err != nil && ctx.Err() == nil {
+		s.corrupt("segment is damaged, some records are not found", "file", sf.path, "error", err)
+	}
+}
+
+// collect reads the matching records of every frame of a log that may hold one of
+// the hashes, the newest first.
+func (l *lookup) collect(ctx context.Context, log logView, hashes []uint64, match func(*record.Columns, int) bool) {
+	seen := make(map[int64]bool)
+	for _, offset := range l.s.places(log, hashes) {
+		if l.room() <= 0 || ctx.Err() != nil {
+			return
+		}
+		if !seen[offset] {
+			seen[offset] = true
+			_, found := l.s.read(log.logFile, offset, match, l.room())
+			l.found = append(l.found, found...)
+		}
+	}
 }
 
 // places looks the hashes up; the frames are read without the lock, so that a
 // look-up in a large store does not hold the writer up.
-func (s *Store) places(hashes []uint64) []place {
+func (s *Store) places(log logView, hashes []uint64) (list []int64) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	var list []place
-	for i := len(s.files) - 1; i >= 0; i-- {
-		lf := s.files[i]
-		seen := make(map[int64]bool)
-		for _, h := range hashes {
-			for _, offset := range lf.index.find(h) {
-				if !seen[offset] {
-					seen[offset] = true
-					list = append(list, place{lf, offset})
-				}
-			}
-		}
+	for _, h := range hashes {
+		list = append(list, log.index.find(h)...)
 	}
 	return list
 }
 
-// read returns the matching records of one frame, at most limit if it is above
-// zero; none if the file has been dropped in the meantime.
-func (s *Store) read(lf *logFile, offset int64, match func(*record.Columns, int) bool, limit int) []Found {
-	lf.reading.RLock()
-	defer lf.reading.RUnlock()
-	if lf.closed {
-		return nil
-	}
+// read returns the time of one frame's batch, in Unix nanoseconds, and its
+// matching records, the last first, at most limit if it is above zero.
+func (s *Store) read(lf *logFile, offset int64, match func(*record.Columns, int) bool, limit int) (at int64, found []Found) {
 	payload, err := readFrame(lf.f, offset, MaxFrame)
 	if err != nil {
 		s.corrupt("log is damaged, one batch cannot be read", "file", lf.f.Name(), "offset", offset, "error", err)
-		return nil
+		return 0, nil
 	}
 	b := &telemetryv1.Batch{}
-	columns, err := s.decode(payload, b)
+	columns, err := decode(s.decoder, payload, b)
 	if err != nil {
 		s.corrupt("log holds a frame that is not a batch", "file", lf.f.Name(), "offset", offset, "error", err)
-		return nil
+		return 0, nil
 	}
-	var found []Found
 	for row := columns.Rows() - 1; row >= 0; row-- {
 		if int(columns.Edge(row)) >= len(b.GetEdges()) || !match(columns, row) {
 			continue
@@ -126,48 +189,5 @@ func (s *Store) read(lf *logFile, offset int64, match func(*record.Columns, int)
 			break
 		}
 	}
-	return found
-}
-
-// maxSearch bounds the time of one search: a rare match in a large store ends
-// with what was found, marked as incomplete.
-const maxSearch = 2 * time.Second
-
-// Search walks the store from the newest batch backwards and returns up to
-// limit matching records, newest batch first. It reports false when it stopped
-// for time or because limit was reached.
-func (s *Store) Search(limit int, match func(*record.Record, *telemetryv1.Edge) bool) ([]Found, bool) {
-	deadline := time.Now().Add(maxSearch)
-	any := func(*record.Columns, int) bool { return true }
-	var found []Found
-	files, frames := s.view()
-	for i := len(files) - 1; i >= 0; i-- {
-		for _, offset := range slices.Backward(frames[i]) {
-			for _, f := range s.read(files[i], offset, any, 0) {
-				if !match(&f.Record, f.Edge) {
-					continue
-				}
-				if len(found) == limit {
-					return found, false
-				}
-				found = append(found, f)
-			}
-			if time.Now().After(deadline) {
-				return found, false
-			}
-		}
-	}
-	return found, true
-}
-
-// view is the store as it stands. Frames are only ever added, behind what the
-// view sees.
-func (s *Store) view() ([]*logFile, [][]int64) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	frames := make([][]int64, len(s.files))
-	for i, lf := range s.files {
-		frames[i] = lf.frames
-	}
-	return slices.Clone(s.files), frames
+	return b.GetTimeUnixNano(), found
 }

@@ -1,11 +1,21 @@
-// Package store keeps every batch as it came, in append-only log files, and
-// finds the records of a request by its trace or request ID.
+// Package store keeps every record and finds those of a request by its trace or
+// request ID.
 //
-// Files are named by number and closed at fileBytes. When their sum passes the
-// retention the oldest is dropped; what its batches had counted is kept in a
-// checkpoint file beside the oldest remaining one.
+// A batch is first written as it came to an append-only log, which is what makes
+// it durable, and is found there by an index in memory. A log file that is full,
+// or some minutes old, is sealed in the background: its records become a segment
+// (package segment), a Parquet file with its index beside it. A log file stays
+// as long as its batches are of use to the live graph after a restart; then it is
+// dropped, and what its batches had counted is in a checkpoint file beside the
+// oldest that remains. When retention says so the oldest segment is dropped.
 //
-// One goroutine writes (Append, Sync); any number read.
+//	NNN.log              batches as they came
+//	NNN.checkpoint       what all before that log had counted
+//	NNN-MMM.parquet      the records of the logs NNN to MMM
+//	NNN-MMM.parquet.index
+//
+// One goroutine writes (Append, Sync) and Run seals; any number read, and nobody
+// waits for them.
 package store
 
 import (
@@ -19,102 +29,126 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
 	"github.com/telemesh/telemesh/api/telemetry/record"
 	telemetryv1 "github.com/telemesh/telemesh/api/telemetry/v1"
+	"github.com/telemesh/telemesh/internal/version"
+	"github.com/telemesh/telemesh/telemetry-hub/segment"
 )
 
-// fileBytes is the size at which a log file is closed.
-const fileBytes = 64 << 20
+const (
+	// fileBytes is the size at which a log file is closed: about a million and a
+	// half of records, which is a good size for a segment.
+	fileBytes = 64 << 20
+	// sealAfter is the age at which it is closed.
+	sealAfter = 5 * time.Minute
+	// logHorizon is how far back the live graph looks, and logBytes bounds what is
+	// kept for its sake.
+	logHorizon = 15 * time.Minute
+	logBytes   = 512 << 20
+)
 
-// Options of a Store.
+// Options of a Store. Dir, RetentionBytes, Checkpoint and Logger are required.
 type Options struct {
 	Dir string
-	// RetentionBytes bounds all log files together; at least one file stays.
+	// RetentionBytes bounds logs and segments together. What is not sealed yet is
+	// never dropped.
 	RetentionBytes int64
-	// FileBytes overrides fileBytes in tests.
-	FileBytes int64
+	// RetentionAge drops segments whose newest record is older; 0 keeps them.
+	RetentionAge time.Duration
+	// FileBytes, SealAfter and LogHorizon override the constants above.
+	FileBytes             int64
+	SealAfter, LogHorizon time.Duration
 	// Checkpoint is the state of everything appended so far, kept when a file
-	// is dropped.
+	// begins.
 	Checkpoint func() []*telemetryv1.Batch
 	Logger     *slog.Logger
+	Now        func() time.Time // time.Now if nil
+}
+
+func (o *Options) setDefaults() {
+	if o.FileBytes == 0 {
+		o.FileBytes = fileBytes
+	}
+	if o.SealAfter == 0 {
+		o.SealAfter = sealAfter
+	}
+	if o.LogHorizon == 0 {
+		o.LogHorizon = logHorizon
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
 }
 
 // Store is the record store.
 type Store struct {
 	o       Options
 	decoder *record.Decoder
+	pages   *segment.Decoder
 	hash    hasher
+	writer  string
+	work    chan struct{} // has room for one: there is something to seal
 
-	mu    sync.RWMutex // guards the fields below
-	files []*logFile   // oldest first, the last is written to
+	mu sync.RWMutex // guards the fields below; the slices are replaced, never changed
+	// logs, oldest first, the last is written to; none once the store is closed.
+	logs     []*logFile
+	segments []*sealedFile // oldest first
+	closed   bool
 
-	records     atomic.Uint64
-	corruptions atomic.Uint64
-	oldest      atomic.Int64
-}
-
-// logFile is one file and its index.
-type logFile struct {
-	number  uint64
-	f       *os.File
-	size    int64
-	records uint64
-	oldest  int64 // Unix nanoseconds of the first batch
-	index   *index
-	frames  []int64 // offsets, oldest first
-
-	reading sync.RWMutex // guards the field below, and keeps f open while it is read
-	closed  bool
-}
-
-// close waits for who reads the file now; later readers find it closed.
-func (lf *logFile) close() error {
-	lf.reading.Lock()
-	defer lf.reading.Unlock()
-	lf.closed = true
-	return lf.f.Close()
+	corruptions  atomic.Uint64
+	sealed       atomic.Uint64
+	sealFailures atomic.Uint64
 }
 
 // errClosed answers a writer that comes too late.
 var errClosed = errors.New("record store is closed; start the hub again")
 
-// Open opens the store in o.Dir and replays it: restore sees the batches of the
-// checkpoint, if there is one, then replay every batch in the order of the
+// Open opens the store in o.Dir and replays its logs: restore sees the batches of
+// the checkpoint, if there is one, then replay every batch in the order of the
 // log. Damage is logged, counted and passed over; a torn tail is cut off.
 func Open(o Options, restore, replay func(*telemetryv1.Batch)) (*Store, error) {
-	if o.FileBytes == 0 {
-		o.FileBytes = fileBytes
+	o.setDefaults()
+	s := &Store{o: o, hash: hasher{maphash.MakeSeed()}, writer: "telemesh " + version.String(), work: make(chan struct{}, 1)}
+	if err := s.open(restore, replay); err != nil {
+		return nil, errors.Join(err, s.Close())
 	}
-	decoder, err := record.NewDecoder()
-	if err != nil {
-		return nil, err
+	return s, nil
+}
+
+func (s *Store) open(restore, replay func(*telemetryv1.Batch)) error {
+	var err error
+	if s.decoder, err = record.NewDecoder(); err != nil {
+		return err
 	}
-	s := &Store{o: o, decoder: decoder, hash: hasher{maphash.MakeSeed()}}
-	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
-		return nil, errors.Join(fmt.Errorf("create store: %w", err), s.Close())
+	if s.pages, err = segment.NewDecoder(); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(s.o.Dir, 0o755); err != nil {
+		return fmt.Errorf("create store: %w", err)
+	}
+	if err := s.openSegments(); err != nil {
+		return err
 	}
 	numbers, err := s.numbers()
 	if err != nil {
-		return nil, errors.Join(err, s.Close())
+		return err
 	}
 	if len(numbers) > 0 {
 		s.restoreCheckpoint(numbers[0], restore)
 	}
 	for i, n := range numbers {
-		if err := s.openFile(n, i == len(numbers)-1, replay); err != nil {
-			return nil, errors.Join(err, s.Close())
+		if err := s.openLog(n, i == len(numbers)-1, replay); err != nil {
+			return err
 		}
 	}
-	if len(s.files) == 0 {
-		if err := s.rotate(); err != nil {
-			return nil, errors.Join(err, s.Close())
-		}
+	if len(s.logs) == 0 || s.logs[len(s.logs)-1].sealed {
+		return s.rotate()
 	}
-	s.measure()
-	return s, nil
+	return nil
 }
 
 func (s *Store) path(number uint64, suffix string) string {
@@ -170,226 +204,84 @@ func (s *Store) corrupt(msg string, args ...any) {
 	s.o.Logger.Error(msg, args...)
 }
 
-func (s *Store) openFile(number uint64, last bool, replay func(*telemetryv1.Batch)) error {
-	f, err := os.OpenFile(s.path(number, "log"), os.O_RDWR, 0o644)
-	if err != nil {
-		return fmt.Errorf("open log: %w", err)
-	}
-	lf := &logFile{number: number, f: f, index: newIndex()}
-	end, err := scan(f, func(offset int64, payload []byte) error {
-		b := &telemetryv1.Batch{}
-		columns, err := s.decode(payload, b)
-		if err != nil { // sound bytes that are no batch: from a future version, or written by something else
-			s.corrupt("log holds a frame that is not a batch", "file", f.Name(), "offset", offset, "error", err)
-			return nil
-		}
-		lf.add(s.hash, offset, b, columns)
-		replay(b)
-		return nil
-	}, func(d damage) {
-		if d.torn && last {
-			s.o.Logger.Warn("log ends in mid-write, cutting the torn tail", "file", f.Name(), "from", d.from, "bytes", d.to-d.from)
-			return
-		}
-		s.corrupt("log is damaged, its batches are lost", "file", f.Name(), "from", d.from, "to", d.to, "error", d.reason)
-	})
-	if err != nil {
-		return errors.Join(fmt.Errorf("read log %s: %w", f.Name(), err), f.Close())
-	}
-	lf.size = end
-	if last {
-		if err := f.Truncate(end); err != nil {
-			return errors.Join(fmt.Errorf("cut log %s: %w", f.Name(), err), f.Close())
-		}
-	}
-	s.files = append(s.files, lf)
-	return nil
+// view is the store as it stands: the logs whose records are in no segment yet,
+// and the segments. Done gives it back. Logs that are written to meanwhile show
+// what they had.
+type view struct {
+	logs     []logView // oldest first
+	segments []*sealedFile
 }
 
-func (s *Store) decode(payload []byte, b *telemetryv1.Batch) (*record.Columns, error) {
-	if err := proto.Unmarshal(payload, b); err != nil {
-		return nil, err
-	}
-	return s.decoder.Decode(b.GetRecords(), int(b.GetRecordCount()))
+// logView is a log as it stood, which it goes on to be for the view when it is
+// sealed meanwhile.
+type logView struct {
+	*logFile
+	index  *index // to be read under the store's lock: the last log's grows
+	frames []int64
 }
 
-// add indexes one batch.
-func (lf *logFile) add(h hasher, offset int64, b *telemetryv1.Batch, c *record.Columns) {
-	lf.frames = append(lf.frames, offset)
-	lf.records += uint64(c.Rows())
-	if lf.oldest == 0 {
-		lf.oldest = b.GetTimeUnixNano()
-	}
-	for row := range c.Rows() {
-		lf.index.add(h.trace(c.TraceID(row)), offset)
-		if id := c.RequestID(row); id != "" {
-			lf.index.add(h.request(id), offset)
-		}
-	}
-}
-
-// Append writes a batch. It is durable after the next Sync, and found from now
-// on. A batch above MaxFrame is refused.
-func (s *Store) Append(b *telemetryv1.Batch, columns *record.Columns) error {
-	payload, err := proto.Marshal(b)
-	if err != nil {
-		return fmt.Errorf("encode batch: %w", err)
-	}
-	if len(payload) > MaxFrame {
-		return fmt.Errorf("append batch %d of %q: %d bytes are more than %d; let the sender report fewer records at once", b.GetSequence(), b.GetSender(), len(payload), MaxFrame)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.files) == 0 {
-		return errClosed
-	}
-	lf := s.files[len(s.files)-1]
-	frame := appendFrame(nil, payload)
-	if lf.size > 0 && lf.size+int64(len(frame)) > s.o.FileBytes {
-		if err := s.rotate(); err != nil {
-			return err
-		}
-		lf = s.files[len(s.files)-1]
-	}
-	if _, err := lf.f.WriteAt(frame, lf.size); err != nil {
-		return fmt.Errorf("append to log: %w", err) // what was half written is overwritten by the next
-	}
-	lf.add(s.hash, lf.size, b, columns)
-	lf.size += int64(len(frame))
-	s.records.Add(uint64(columns.Rows()))
-	return nil
-}
-
-// Sync makes everything appended durable.
-func (s *Store) Sync() error {
+func (s *Store) view() view {
 	s.mu.RLock()
-	files := s.files
-	s.mu.RUnlock()
-	if len(files) == 0 {
-		return errClosed
-	}
-	f := files[len(files)-1].f
-	if err := f.Sync(); err != nil {
-		return fmt.Errorf("sync log: %w", err)
-	}
-	return nil
-}
-
-// rotate starts a new file and drops what exceeds the retention. The caller
-// holds mu, or is alone.
-func (s *Store) rotate() error {
-	number := uint64(1)
-	if n := len(s.files); n > 0 {
-		last := s.files[n-1]
-		if err := last.f.Sync(); err != nil {
-			return fmt.Errorf("sync log: %w", err)
-		}
-		number = last.number + 1
-	}
-	if err := s.writeCheckpoint(number); err != nil {
-		return err
-	}
-	f, err := os.OpenFile(s.path(number, "log"), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
-	if err != nil {
-		return fmt.Errorf("create log: %w", err)
-	}
-	if err := s.syncDir(); err != nil {
-		return errors.Join(err, f.Close(), os.Remove(f.Name()))
-	}
-	s.files = append(s.files, &logFile{number: number, f: f, index: newIndex()})
-	s.dropOld()
-	s.measure()
-	return nil
-}
-
-// writeCheckpoint keeps the state as it is before the file of that number.
-func (s *Store) writeCheckpoint(number uint64) error {
-	var b []byte
-	for _, batch := range s.o.Checkpoint() {
-		payload, err := proto.Marshal(batch)
-		if err != nil {
-			return fmt.Errorf("encode checkpoint: %w", err)
-		}
-		if len(payload) > MaxFrame {
-			// Refusing to write would stop every other sender as well.
-			s.corrupt("the series of one sender are too many to keep, its older counts are lost at the next start", "sender", batch.GetSender(), "bytes", len(payload))
-			continue
-		}
-		b = appendFrame(b, payload)
-	}
-	path := s.path(number, "checkpoint")
-	f, err := os.Create(path + ".new")
-	if err != nil {
-		return fmt.Errorf("create checkpoint: %w", err)
-	}
-	_, err = f.Write(b)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("write checkpoint: %w", err)
-	}
-	if err := os.Rename(path+".new", path); err != nil {
-		return fmt.Errorf("write checkpoint: %w", err)
-	}
-	return nil
-}
-
-// syncDir makes the names of new files durable.
-func (s *Store) syncDir() error {
-	dir, err := os.Open(s.o.Dir)
-	if err != nil {
-		return fmt.Errorf("sync store: %w", err)
-	}
-	if err := errors.Join(dir.Sync(), dir.Close()); err != nil {
-		return fmt.Errorf("sync store: %w", err)
-	}
-	return nil
-}
-
-func (s *Store) dropOld() {
-	var total int64
-	for _, lf := range s.files {
-		total += lf.size
-	}
-	for len(s.files) > 1 && total > s.o.RetentionBytes {
-		old := s.files[0]
-		s.files = s.files[1:]
-		total -= old.size
-		err := errors.Join(old.close(), os.Remove(s.path(old.number, "log")), os.Remove(s.path(old.number, "checkpoint")))
-		s.o.Logger.Info("dropped the oldest log file by retention", "file", old.number, "records", old.records, "error", err)
-	}
-}
-
-func (s *Store) measure() {
-	var records uint64
-	oldest := int64(0)
-	for _, lf := range s.files {
-		records += lf.records
-		if oldest == 0 {
-			oldest = lf.oldest
+	defer s.mu.RUnlock()
+	v := view{segments: s.segments}
+	for _, lf := range s.logs {
+		if !lf.sealed {
+			lf.users.enter()
+			v.logs = append(v.logs, logView{lf, lf.index, lf.frames})
 		}
 	}
-	s.records.Store(records)
-	s.oldest.Store(oldest)
+	for _, sf := range v.segments {
+		sf.users.enter()
+	}
+	return v
 }
 
-// Close closes the files.
+func (v *view) done() {
+	for _, lf := range v.logs {
+		lf.release()
+	}
+	for _, sf := range v.segments {
+		sf.release()
+	}
+}
+
+// Close closes the files. Run has returned by then.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var errs []error
-	for _, lf := range s.files {
-		errs = append(errs, lf.f.Sync(), lf.close())
+	for _, lf := range s.logs {
+		errs = append(errs, lf.f.Sync())
+		lf.release()
 	}
-	s.files = nil
-	s.decoder.Close()
+	for _, sf := range s.segments {
+		sf.release()
+	}
+	s.logs, s.segments = nil, nil
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	if s.decoder != nil {
+		s.decoder.Close()
+	}
+	if s.pages != nil {
+		s.pages.Close()
+	}
 	return errors.Join(errs...)
 }
 
 // Stats is the store's size.
 type Stats struct {
 	Records, Corruptions uint64
-	Bytes                int64
-	Files                int
-	// Oldest is the time of the oldest batch in Unix nanoseconds, 0 if none.
+	Bytes, LogBytes      int64 // of all files, and of the logs among them
+	Segments             int
+	// Unsealed logs beyond the one that is written to, and segments sealed and
+	// sealings failed since the start.
+	Unsealed             int
+	Sealed, SealFailures uint64
+	// Oldest is the start of the oldest record in Unix nanoseconds, 0 if none; of
+	// those in the log it is the time of the batch.
 	Oldest int64
 }
 
@@ -397,12 +289,30 @@ type Stats struct {
 func (s *Store) Stats() Stats {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	st := Stats{Records: s.records.Load(), Corruptions: s.corruptions.Load(), Files: len(s.files)}
-	for _, lf := range s.files {
-		st.Bytes += lf.size
-		if st.Oldest == 0 {
-			st.Oldest = lf.oldest
+	st := Stats{Corruptions: s.corruptions.Load(), Segments: len(s.segments), Sealed: s.sealed.Load(), SealFailures: s.sealFailures.Load()}
+	older := func(at int64) {
+		if at != 0 && (st.Oldest == 0 || at < st.Oldest) {
+			st.Oldest = at
 		}
 	}
+	for _, sf := range s.segments {
+		st.Records += uint64(sf.Rows())
+		st.Bytes += sf.bytes
+		older(sf.oldest)
+	}
+	for i, lf := range s.logs {
+		st.LogBytes += lf.size
+		if lf.sealed {
+			continue
+		}
+		st.Records += lf.records
+		if lf.records > 0 {
+			older(lf.oldest)
+		}
+		if i < len(s.logs)-1 {
+			st.Unsealed++
+		}
+	}
+	st.Bytes += st.LogBytes
 	return st
 }

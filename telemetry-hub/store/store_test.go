@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"log/slog"
 	"os"
@@ -30,11 +31,12 @@ type bench struct {
 	decoder  *record.Decoder
 	log      *bytes.Buffer
 	options  Options
+	now      time.Time
 }
 
 func newBench(t *testing.T, o Options) *bench {
 	t.Helper()
-	b := &bench{t: t, dir: t.TempDir(), options: o}
+	b := &bench{t: t, dir: t.TempDir(), options: o, now: time.Now()}
 	var err error
 	if b.encoder, err = record.NewEncoder(); err != nil {
 		t.Fatal(err)
@@ -56,7 +58,7 @@ func (b *bench) open() {
 	b.t.Helper()
 	b.state, b.replayed, b.log = counters.New(), nil, &bytes.Buffer{}
 	o := b.options
-	o.Dir, o.Checkpoint, o.Logger = b.dir, b.state.Export, slog.New(slog.NewTextHandler(b.log, nil))
+	o.Dir, o.Checkpoint, o.Logger, o.Now = b.dir, b.state.Export, slog.New(slog.NewTextHandler(b.log, nil)), func() time.Time { return b.now }
 	s, err := Open(o,
 		func(batch *telemetryv1.Batch) { b.state.Apply(batch) },
 		func(batch *telemetryv1.Batch) {
@@ -67,6 +69,16 @@ func (b *bench) open() {
 		b.t.Fatal(err)
 	}
 	b.store = s
+}
+
+// seal does what Run does all the time.
+func (b *bench) seal() {
+	b.t.Helper()
+	b.store.sealAll(b.t.Context())
+	b.store.tidy()
+	if n := b.store.Stats().SealFailures; n != 0 {
+		b.t.Fatalf("%d sealings failed\n%s", n, b.log)
+	}
 }
 
 func (b *bench) reopen() {
@@ -108,9 +120,22 @@ func (b *bench) requests() (n uint64) {
 	return n
 }
 
+func (b *bench) find(id string) []Found {
+	b.t.Helper()
+	found, err := b.store.Find(b.t.Context(), id)
+	if err != nil {
+		b.t.Error(err)
+	}
+	return found
+}
+
+func (b *bench) search(limit int) ([]Found, bool) {
+	return b.store.Search(b.t.Context(), Query{Limit: limit, Match: func(*record.Record, *telemetryv1.Edge) bool { return true }})
+}
+
 func (b *bench) paths(id string) []string {
 	var out []string
-	for _, f := range b.store.Find(id) {
+	for _, f := range b.find(id) {
 		out = append(out, f.Record.Path)
 	}
 	slices.Sort(out)
@@ -156,7 +181,7 @@ func TestFindBoundsAnIDThatEveryRequestHas(t *testing.T) {
 		}
 		b.append(records...)
 	}
-	if got := len(b.store.Find("test")); got != maxFound {
+	if got := len(b.find("test")); got != maxFound {
 		t.Errorf("found %d records, want %d", got, maxFound)
 	}
 }
@@ -175,8 +200,7 @@ func TestSearchIsNewestFirstAndSaysWhenItIsCut(t *testing.T) {
 	for i := range byte(20) {
 		b.append(hop(i, fmt.Sprint("/", i)))
 	}
-	all := func(*record.Record, *telemetryv1.Edge) bool { return true }
-	found, complete := b.store.Search(3, all)
+	found, complete := b.search(3)
 	var got []string
 	for _, f := range found {
 		got = append(got, f.Record.Path)
@@ -184,7 +208,7 @@ func TestSearchIsNewestFirstAndSaysWhenItIsCut(t *testing.T) {
 	if complete || !slices.Equal(got, []string{"/19", "/18", "/17"}) {
 		t.Errorf("found %v, complete %v; want the newest three, incomplete", got, complete)
 	}
-	if found, complete = b.store.Search(20, all); len(found) != 20 || !complete {
+	if found, complete = b.search(20); len(found) != 20 || !complete {
 		t.Errorf("found %d, complete %v; want all 20", len(found), complete)
 	}
 }
@@ -195,7 +219,7 @@ func TestTornTailIsCutWhereverItIsTorn(t *testing.T) {
 		b.append(hop(i, fmt.Sprint("/", i)))
 	}
 	file := b.store.path(1, "log")
-	last := b.store.files[0].frames[2]
+	last := b.store.logs[0].frames[2]
 	if err := b.store.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -231,7 +255,7 @@ func TestAFlippedBitCostsOnlyItsBatchAndIsCounted(t *testing.T) {
 		b.append(hop(i, "/"))
 	}
 	file := b.store.path(1, "log")
-	frames := slices.Clone(b.store.files[0].frames)
+	frames := slices.Clone(b.store.logs[0].frames)
 	if err := b.store.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -296,20 +320,24 @@ func TestGarbageFilesAreCountedAndSurvived(t *testing.T) {
 }
 
 func TestRetentionDropsRecordsAndKeepsCounts(t *testing.T) {
-	b := newBench(t, Options{FileBytes: 500, RetentionBytes: 2000})
+	const retention = 100 << 10 // a segment has 10 kB of footer and index
+	b := newBench(t, Options{FileBytes: 500, RetentionBytes: retention, LogHorizon: time.Minute})
 	for i := range byte(100) {
 		b.append(hop(i, "/"))
+		b.now = b.now.Add(10 * time.Second)
+		b.seal()
 	}
 	stats := b.store.Stats()
-	if stats.Bytes > 2500 || stats.Files < 2 {
-		t.Errorf("%d bytes in %d files, want about 2000 in several", stats.Bytes, stats.Files)
+	if stats.Bytes > retention || stats.Bytes < retention/2 || stats.Segments < 2 {
+		t.Errorf("%d bytes in %d segments, want about %d in several", stats.Bytes, stats.Segments, retention)
 	}
 	if got := b.paths(trace(0).String()); len(got) != 0 {
 		t.Errorf("the oldest record is still found")
 	}
-	logs, _ := filepath.Glob(filepath.Join(b.dir, "*"))
-	if len(logs) != 2*stats.Files {
-		t.Errorf("%d files on disk, want a log and a checkpoint for each of %d", len(logs), stats.Files)
+	files, _ := filepath.Glob(filepath.Join(b.dir, "*"))
+	logs, _ := filepath.Glob(filepath.Join(b.dir, "*.log"))
+	if len(files) != 2*len(logs)+2*stats.Segments || len(logs) > 5 {
+		t.Errorf("%d files of which %d logs on disk, want a log and a checkpoint for each of about four, and %d segments with their index", len(files), len(logs), stats.Segments)
 	}
 	for range 2 {
 		b.reopen()
@@ -323,7 +351,7 @@ func TestRetentionDropsRecordsAndKeepsCounts(t *testing.T) {
 }
 
 func TestReadersAndTheWriterDoNotDisturbEachOther(t *testing.T) {
-	b := newBench(t, Options{FileBytes: 400, RetentionBytes: 1200})
+	b := newBench(t, Options{FileBytes: 400, RetentionBytes: 60 << 10, LogHorizon: 1})
 	b.append(hop(0, "/"))
 	stop := make(chan struct{})
 	var readers sync.WaitGroup
@@ -334,13 +362,20 @@ func TestReadersAndTheWriterDoNotDisturbEachOther(t *testing.T) {
 				case <-stop:
 					return
 				default:
-					b.store.Find(trace(7).String())
-					b.store.Search(10, func(*record.Record, *telemetryv1.Edge) bool { return true })
+					b.find(trace(7).String())
+					b.search(10)
 					b.store.Stats()
 				}
 			}
 		})
 	}
+	ctx, cancel := context.WithCancel(t.Context())
+	readers.Go(func() {
+		for ctx.Err() == nil {
+			b.store.sealAll(ctx)
+			b.store.tidy()
+		}
+	})
 	for i := range byte(200) {
 		b.append(hop(i, "/"))
 		if err := b.store.Sync(); err != nil {
@@ -348,7 +383,11 @@ func TestReadersAndTheWriterDoNotDisturbEachOther(t *testing.T) {
 		}
 	}
 	close(stop)
+	cancel()
 	readers.Wait()
+	if b.store.Stats().Sealed == 0 {
+		t.Error("nothing was sealed meanwhile")
+	}
 	if n := b.store.Stats().Corruptions; n != 0 {
 		t.Errorf("%d corruptions, want none: a file dropped under a reader is no damage\n%s", n, b.log)
 	}
@@ -367,7 +406,7 @@ func TestAClosedStoreRefusesAndFindsNothing(t *testing.T) {
 	if err := s.Sync(); err == nil {
 		t.Error("a closed store syncs")
 	}
-	if got := s.Find(trace(1).String()); got != nil {
+	if got := b.find(trace(1).String()); got != nil {
 		t.Errorf("a closed store finds %v", got)
 	}
 	if err := s.Close(); err != nil {

@@ -1,53 +1,60 @@
 package web
 
 import (
-	"cmp"
 	"fmt"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/telemesh/telemesh/api/telemetry/record"
 	telemetryv1 "github.com/telemesh/telemesh/api/telemetry/v1"
-	topologyv1 "github.com/telemesh/telemesh/api/topology/v1"
 	"github.com/telemesh/telemesh/internal/vocab"
 	"github.com/telemesh/telemesh/telemetry-hub/graph"
+	"github.com/telemesh/telemesh/telemetry-hub/segment"
 )
 
 const filterHint = "filters: service, from, to, node, edge, method, path (prefix), status (200, 5xx, error, denied, throttled), min_ms, reporter (source, destination)"
 
-type filter func(*record.Record, *telemetryv1.Edge) bool
+// filter says which records are asked for: match decides, and where says the same
+// as far as segments can look for it.
+type filter struct {
+	match func(*record.Record, *telemetryv1.Edge) bool
+	where segment.Query
+}
+
+type matcher = func(*record.Record, *telemetryv1.Edge) bool
 
 // parseFilter reads the filters of a search or a tap; all of them must match.
 // An unknown one is refused, lest a misspelt filter show everything.
 func parseFilter(q url.Values) (filter, error) {
-	var all []filter
+	var all []matcher
+	var f filter
 	for name, values := range q {
 		v := values[0]
 		if v == "" {
 			continue
 		}
-		f, err := one(name, v)
+		m, err := one(name, v, &f.where)
 		if err != nil {
-			return nil, err
+			return f, err
 		}
-		if f != nil {
-			all = append(all, f)
+		if m != nil {
+			all = append(all, m)
 		}
 	}
-	return func(r *record.Record, e *telemetryv1.Edge) bool {
-		for _, f := range all {
-			if !f(r, e) {
+	f.match = func(r *record.Record, e *telemetryv1.Edge) bool {
+		for _, m := range all {
+			if !m(r, e) {
 				return false
 			}
 		}
 		return true
-	}, nil
+	}
+	return f, nil
 }
 
-func one(name, v string) (filter, error) {
+func one(name, v string, where *segment.Query) (matcher, error) {
 	switch name {
 	case "limit", "max_rps":
 		return nil, nil
@@ -70,6 +77,7 @@ func one(name, v string) (filter, error) {
 	case "method":
 		return func(r *record.Record, _ *telemetryv1.Edge) bool { return strings.EqualFold(r.Method, v) }, nil
 	case "path":
+		where.PathPrefix = v
 		return func(r *record.Record, _ *telemetryv1.Edge) bool { return strings.HasPrefix(r.Path, v) }, nil
 	case "reporter":
 		want := telemetryv1.Reporter_REPORTER_SOURCE
@@ -85,9 +93,10 @@ func one(name, v string) (filter, error) {
 			return nil, fmt.Errorf("min_ms=%s is not a number of milliseconds", v)
 		}
 		least := time.Duration(ms * float64(time.Millisecond))
+		where.MinDuration = least
 		return func(r *record.Record, _ *telemetryv1.Edge) bool { return r.Duration >= least }, nil
 	case "status":
-		return status(v)
+		return status(v, where)
 	}
 	return nil, fmt.Errorf("unknown filter %q", name)
 }
@@ -97,8 +106,8 @@ func is(i *telemetryv1.Identity, v string) bool {
 	return v == i.GetService() || v == i.GetWorkload() || v == i.GetNamespace()+"/"+i.GetWorkload() || v == i.GetNamespace()+"/"+i.GetService()
 }
 
-func status(v string) (filter, error) {
-	verdict := func(want string) filter {
+func status(v string, where *segment.Query) (matcher, error) {
+	verdict := func(want string) matcher {
 		return func(r *record.Record, _ *telemetryv1.Edge) bool { return r.Verdict == want }
 	}
 	switch v {
@@ -107,22 +116,19 @@ func status(v string) (filter, error) {
 	case "throttled":
 		return verdict(vocab.VerdictThrottled), nil
 	case "error", "errors", "5xx": // what fails: also no response and gRPC failures
+		where.Failed = true
 		return func(r *record.Record, _ *telemetryv1.Edge) bool {
 			return r.Code == 0 || r.Code >= 500 || r.GRPCStatus > 1
 		}, nil
 	case "1xx", "2xx", "3xx", "4xx":
 		class := uint32(v[0] - '0')
+		where.MinCode = class * 100
 		return func(r *record.Record, _ *telemetryv1.Edge) bool { return r.Code/100 == class }, nil
 	}
 	code, err := strconv.ParseUint(v, 10, 16)
 	if err != nil || code > 999 {
 		return nil, fmt.Errorf("status=%s: want a code, a class as in 5xx, error, denied or throttled", v)
 	}
+	where.MinCode = uint32(code)
 	return func(r *record.Record, _ *telemetryv1.Edge) bool { return uint64(r.Code) == code }, nil
-}
-
-func newestFirst(rs []topologyv1.Record) {
-	slices.SortFunc(rs, func(a, b topologyv1.Record) int {
-		return cmp.Or(cmp.Compare(b.StartUnixNano, a.StartUnixNano), cmp.Compare(a.SpanID, b.SpanID))
-	})
 }

@@ -37,7 +37,7 @@ func TestFilterMatches(t *testing.T) {
 			t.Errorf("%s: %v", query, err)
 			continue
 		}
-		if got := f(&r, edge); got != want {
+		if got := f.match(&r, edge); got != want {
 			t.Errorf("%s matches = %t, want %t", query, got, want)
 		}
 	}

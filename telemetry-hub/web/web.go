@@ -14,10 +14,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	telemetryv1 "github.com/telemesh/telemesh/api/telemetry/v1"
 	topologyv1 "github.com/telemesh/telemesh/api/topology/v1"
 
-	"github.com/telemesh/telemesh/api/telemetry/record"
 	"github.com/telemesh/telemesh/internal/ids"
 	"github.com/telemesh/telemesh/internal/vocab"
 	"github.com/telemesh/telemesh/telemetry-hub/graph"
@@ -150,8 +148,11 @@ func (s *Server) request(w http.ResponseWriter, r *http.Request) {
 		id = p.TraceID.String()
 	}
 	began := time.Now()
-	found := s.o.Store.Find(id)
+	found, err := s.o.Store.Find(r.Context(), id)
 	s.lookup.Observe(time.Since(began).Seconds())
+	if err != nil { // the caller has gone
+		return
+	}
 	if len(found) == 0 {
 		refuse(w, http.StatusNotFound, "no record of request "+id,
 			"records arrive within a second of the response; after that, check the ID (x-request-id of the response) and that both sidecars are connected: meshctl status")
@@ -169,27 +170,26 @@ func (s *Server) requests(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	match, err := parseFilter(r.URL.Query())
+	f, err := parseFilter(r.URL.Query())
 	if err != nil {
 		refuse(w, http.StatusBadRequest, err.Error(), filterHint)
 		return
 	}
-	found, complete := s.o.Store.Search(limit, match)
+	found, complete := s.o.Store.Search(r.Context(), store.Query{Limit: limit, Match: f.match, Where: f.where})
 	out := topologyv1.RequestList{Requests: make([]topologyv1.Record, 0, len(found)), Truncated: !complete}
 	for i := range found {
 		out.Requests = append(out.Requests, trace.View(&found[i].Record, found[i].Edge))
 	}
-	newestFirst(out.Requests)
 	respond(w, out)
 }
 
 func (s *Server) tap(w http.ResponseWriter, r *http.Request) {
-	match, err := parseFilter(r.URL.Query())
+	f, err := parseFilter(r.URL.Query())
 	if err != nil {
 		refuse(w, http.StatusBadRequest, err.Error(), filterHint)
 		return
 	}
-	watcher := s.o.Tap.Watch(func(rec *record.Record, e *telemetryv1.Edge) bool { return match(rec, e) })
+	watcher := s.o.Tap.Watch(f.match)
 	defer s.o.Tap.Stop(watcher)
 	events := newEvents(w)
 	tick := time.NewTicker(time.Second)

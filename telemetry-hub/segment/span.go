@@ -1,0 +1,36 @@
+package segment
+
+import "context"
+
+// Span is the start of the first and of the last record, in Unix nanoseconds; 0
+// and 0 if there are no records.
+func (s *Segment) Span() (first, last int64) {
+	known := false
+	for i := range s.header.groups {
+		g, err := s.group(i)
+		if err != nil {
+			continue // Damaged has it
+		}
+		if !known || g.stats.minStart < first {
+			first = g.stats.minStart
+		}
+		if !known || g.stats.maxStart > last {
+			last = g.stats.maxStart
+		}
+		known = true
+	}
+	return first, last
+}
+
+// RecordsAt builds the records of the rows, which rise, with all their columns.
+// What the scan had not read is read now.
+func (r *Rows) RecordsAt(ctx context.Context, rows []int32) ([]Found, error) {
+	all := make([]Column, numColumns)
+	for c := range all {
+		all[c] = Column(c)
+	}
+	if err := r.data.read(ctx, all); err != nil {
+		return nil, err
+	}
+	return r.data.records(rows)
+}

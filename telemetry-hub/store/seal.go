@@ -1,0 +1,210 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/telemesh/telemesh/api/telemetry/record"
+	telemetryv1 "github.com/telemesh/telemesh/api/telemetry/v1"
+	"github.com/telemesh/telemesh/telemetry-hub/segment"
+)
+
+// tidyEvery is how often Run looks at the retention, and tries again what failed.
+const tidyEvery = 10 * time.Second
+
+// Run seals log files as they are closed, and drops what retention does not keep,
+// until ctx ends. What it has not sealed by then is sealed after the next start.
+func (s *Store) Run(ctx context.Context) error {
+	tick := time.NewTicker(tidyEvery)
+	defer tick.Stop()
+	for {
+		s.sealAll(ctx)
+		s.tidy()
+		select {
+		case <-s.work:
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// sealAll seals every closed log, the oldest first. A failure is told and tried
+// again later; the log has the records until then.
+func (s *Store) sealAll(ctx context.Context) {
+	for ctx.Err() == nil {
+		lf := s.nextClosed()
+		if lf == nil {
+			return
+		}
+		began := time.Now()
+		sf, err := s.seal(ctx, lf)
+		if err != nil {
+			lf.release()
+			if ctx.Err() == nil {
+				s.sealFailures.Add(1)
+				s.o.Logger.Error("log is not sealed, it is kept and tried again", "file", lf.f.Name(), "error", err)
+			}
+			return
+		}
+		s.replace(lf, sf)
+		lf.release()
+		if sf != nil {
+			s.sealed.Add(1)
+			s.o.Logger.Info("sealed a segment", "file", sf.path, "records", sf.Rows(), "bytes", sf.bytes, "took", time.Since(began))
+		}
+	}
+}
+
+// nextClosed is the oldest log that is closed and not sealed; its user is the
+// caller.
+func (s *Store) nextClosed() *logFile {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for i, lf := range s.logs {
+		if !lf.sealed && i < len(s.logs)-1 {
+			lf.users.enter()
+			return lf
+		}
+	}
+	return nil
+}
+
+// seal makes a segment of a log; nil if the log has no records.
+func (s *Store) seal(ctx context.Context, lf *logFile) (*sealedFile, error) {
+	if lf.records == 0 {
+		return nil, nil
+	}
+	path := s.segmentPath(lf.number, lf.number)
+	builder, err := segment.NewBuilder(path, segment.BuilderOptions{Writer: s.writer})
+	if err != nil {
+		return nil, err
+	}
+	if err := s.addAll(ctx, builder, lf); err != nil {
+		return nil, errors.Join(err, builder.Abort())
+	}
+	if builder.Rows() == 0 { // all of it is damaged since
+		return nil, builder.Abort()
+	}
+	if _, err := builder.Seal(); err != nil {
+		return nil, errors.Join(err, builder.Abort())
+	}
+	return s.openSegment(lf.number, lf.number)
+}
+
+// addAll gives a log's records to the builder. It has a decoder of its own, so
+// that nobody waits for it.
+func (s *Store) addAll(ctx context.Context, builder *segment.Builder, lf *logFile) error {
+	decoder, err := record.NewDecoder()
+	if err != nil {
+		return err
+	}
+	defer decoder.Close()
+	for _, offset := range lf.frames {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		payload, err := readFrame(lf.f, offset, MaxFrame)
+		if err != nil {
+			s.corrupt("log is damaged, one batch is lost", "file", lf.f.Name(), "offset", offset, "error", err)
+			continue
+		}
+		b := &telemetryv1.Batch{}
+		columns, err := decode(decoder, payload, b)
+		if err != nil {
+			s.corrupt("log holds a frame that is not a batch", "file", lf.f.Name(), "offset", offset, "error", err)
+			continue
+		}
+		if err := builder.Add(columns, b.GetEdges(), b.GetSender()); err != nil {
+			return fmt.Errorf("seal batch at %d: %w", offset, err)
+		}
+	}
+	return nil
+}
+
+// replace has look-ups find the log's records in its segment from now on.
+func (s *Store) replace(lf *logFile, sf *sealedFile) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	lf.sealed, lf.index, lf.frames = true, nil, nil
+	if sf == nil {
+		return
+	}
+	at, _ := slices.BinarySearchFunc(s.segments, sf.first, func(a *sealedFile, first uint64) int { return int(a.first) - int(first) })
+	s.segments = slices.Insert(slices.Clone(s.segments), at, sf)
+}
+
+// tidy drops what is not kept any longer.
+func (s *Store) tidy() {
+	for _, lf := range s.oldLogs() {
+		err := errors.Join(os.Remove(s.path(lf.number, "log")), os.Remove(s.path(lf.number, "checkpoint")))
+		lf.release()
+		s.o.Logger.Debug("dropped a sealed log file", "file", lf.f.Name(), "error", err)
+	}
+	for _, sf := range s.oldSegments() {
+		s.remove(sf)
+		s.o.Logger.Info("dropped the oldest segment by retention", "file", sf.path, "records", sf.Rows())
+	}
+}
+
+// oldLogs takes the sealed logs off that are of no use for a restart any more, or
+// too many.
+func (s *Store) oldLogs() []*logFile {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	horizon := s.o.Now().Add(-s.o.LogHorizon)
+	logs, total := s.sizes()
+	n := 0
+	for ; n < len(s.logs)-1; n++ {
+		lf := s.logs[n]
+		if !lf.sealed || lf.written.After(horizon) && logs <= logBytes && total <= s.o.RetentionBytes {
+			break
+		}
+		logs, total = logs-lf.size, total-lf.size
+	}
+	old := s.logs[:n]
+	s.logs = slices.Clone(s.logs[n:])
+	return old
+}
+
+// oldSegments takes the segments off that retention does not keep. One whose log
+// is still there stays: a restart would seal it again.
+func (s *Store) oldSegments() []*sealedFile {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil
+	}
+	aged := int64(0)
+	if s.o.RetentionAge > 0 {
+		aged = s.o.Now().Add(-s.o.RetentionAge).UnixNano()
+	}
+	_, total := s.sizes()
+	n := 0
+	for ; n < len(s.segments); n++ {
+		sf := s.segments[n]
+		if total <= s.o.RetentionBytes && sf.newest >= aged || len(s.logs) > 0 && sf.last >= s.logs[0].number {
+			break
+		}
+		total -= sf.bytes
+	}
+	old := s.segments[:n]
+	s.segments = slices.Clone(s.segments[n:])
+	return old
+}
+
+// sizes are the bytes of the logs, and of logs and segments. The caller holds mu.
+func (s *Store) sizes() (logs, total int64) {
+	for _, lf := range s.logs {
+		logs += lf.size
+	}
+	total = logs
+	for _, sf := range s.segments {
+		total += sf.bytes
+	}
+	return logs, total
+}

@@ -1,0 +1,196 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/telemesh/telemesh/telemetry-hub/segment"
+)
+
+const (
+	segmentSuffix = ".parquet"
+	newSuffix     = ".new" // of what is not whole yet
+)
+
+// sealedFile is an open segment: the records of the logs first to last.
+type sealedFile struct {
+	*segment.Segment
+	first, last    uint64
+	path           string
+	data, index    *os.File
+	bytes          int64 // of both
+	oldest, newest int64 // start of its records, Unix nanoseconds
+	users          users
+}
+
+// release gives the files back. They were only read.
+func (sf *sealedFile) release() {
+	if sf.users.leave() {
+		_, _ = sf.data.Close(), sf.index.Close()
+	}
+}
+
+func (s *Store) segmentPath(first, last uint64) string {
+	return filepath.Join(s.o.Dir, fmt.Sprintf("%016d-%016d%s", first, last, segmentSuffix))
+}
+
+// openSegments opens what is sealed. What a crash left half done is removed: its
+// logs, or the segments that it was to replace, are still there.
+func (s *Store) openSegments() error {
+	names, err := os.ReadDir(s.o.Dir)
+	if err != nil {
+		return fmt.Errorf("read store: %w", err)
+	}
+	for _, n := range names {
+		if strings.HasSuffix(n.Name(), newSuffix) {
+			if err := os.Remove(filepath.Join(s.o.Dir, n.Name())); err != nil {
+				return fmt.Errorf("remove what a crash left: %w", err)
+			}
+			continue
+		}
+		var first, last uint64
+		name, ok := strings.CutSuffix(n.Name(), segmentSuffix)
+		if _, err := fmt.Sscanf(name, "%d-%d", &first, &last); !ok || err != nil || first > last {
+			continue
+		}
+		sf, err := s.openSegment(first, last)
+		if err != nil { // if its log is still there it is sealed anew, over this one
+			s.corrupt("segment cannot be opened, its records are not found; meshctl store verify says more", "file", n.Name(), "error", err)
+			continue
+		}
+		s.segments = append(s.segments, sf)
+	}
+	s.dropReplaced()
+	return nil
+}
+
+// openSegment opens one segment, with a new index if the old one is of no use.
+func (s *Store) openSegment(first, last uint64) (*sealedFile, error) {
+	path := s.segmentPath(first, last)
+	sf, err := s.openFiles(path)
+	if errors.Is(err, segment.ErrCorrupt) || errors.Is(err, fs.ErrNotExist) {
+		s.corrupt("index of a segment is unusable, a new one is made", "file", path, "error", err)
+		if err := s.reindex(path); err != nil {
+			return nil, err
+		}
+		sf, err = s.openFiles(path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	sf.first, sf.last = first, last
+	for _, d := range sf.Damaged() {
+		s.corrupt("segment is damaged", "file", path, "error", d)
+	}
+	return sf, nil
+}
+
+func (s *Store) openFiles(path string) (*sealedFile, error) {
+	sf := &sealedFile{path: path}
+	sf.users.enter()
+	err := func() (err error) {
+		if sf.data, err = os.Open(path); err != nil {
+			return err
+		}
+		if sf.index, err = os.Open(segment.IndexPath(path)); err != nil {
+			return err
+		}
+		info, err := sf.index.Stat()
+		if err != nil {
+			return err
+		}
+		sf.Segment, err = segment.Open(segment.LocalRange{R: sf.data}, sf.index, info.Size(), segment.Options{Name: filepath.Base(path), Decoder: s.pages})
+		if err != nil {
+			return err
+		}
+		sf.bytes = sf.Size() + info.Size()
+		sf.oldest, sf.newest = sf.Span()
+		return nil
+	}()
+	if err != nil {
+		return nil, errors.Join(err, closeAll(sf.data, sf.index))
+	}
+	return sf, nil
+}
+
+func closeAll(files ...*os.File) error {
+	var errs []error
+	for _, f := range files {
+		if f != nil {
+			errs = append(errs, f.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// reindex writes a new index file from the segment's data.
+func (s *Store) reindex(path string) error {
+	data, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer data.Close()
+	info, err := data.Stat()
+	if err != nil {
+		return err
+	}
+	b, err := segment.Reindex(context.Background(), segment.LocalRange{R: data}, info.Size(), rand.Uint64(), segment.Options{Name: filepath.Base(path), Decoder: s.pages})
+	if err != nil {
+		return err
+	}
+	index := segment.IndexPath(path)
+	if err := os.WriteFile(index+newSuffix, b, 0o644); err != nil { // lost in a crash it would be made again
+		return err
+	}
+	return os.Rename(index+newSuffix, index)
+}
+
+// dropReplaced removes segments whose records another one has: a crash came
+// between its publication and the removal of what it was made of.
+func (s *Store) dropReplaced() {
+	slices.SortFunc(s.segments, func(a, b *sealedFile) int {
+		if a.first != b.first {
+			return int(a.first) - int(b.first)
+		}
+		return int(b.last) - int(a.last) // the wider one first
+	})
+	kept := s.segments[:0]
+	for _, sf := range s.segments {
+		if n := len(kept); n > 0 && sf.last <= kept[n-1].last {
+			s.remove(sf)
+			continue
+		}
+		kept = append(kept, sf)
+	}
+	s.segments = kept
+}
+
+// remove unlinks a segment that is in no list any more; look-ups under way read
+// on.
+func (s *Store) remove(sf *sealedFile) {
+	if err := errors.Join(os.Remove(sf.path), os.Remove(segment.IndexPath(sf.path))); err != nil {
+		s.o.Logger.Warn("files of a dropped segment remain", "file", sf.path, "error", err)
+	}
+	sf.release()
+}
+
+// covers reports whether a segment has the records of the log with that number.
+// The caller holds mu, or is alone.
+func (s *Store) covers(number uint64) bool {
+	return slices.ContainsFunc(s.segments, func(sf *sealedFile) bool { return sf.first <= number && number <= sf.last })
+}
+
+// lastSealed is the greatest number of a log that is sealed, 0 if none is.
+func (s *Store) lastSealed() uint64 {
+	if n := len(s.segments); n > 0 {
+		return s.segments[n-1].last
+	}
+	return 0
+}
