@@ -19,9 +19,15 @@ type Config struct {
 	// InsecureListen allows addresses beyond loopback although this version
 	// authenticates nobody.
 	InsecureListen bool
-	// RetentionBytes bounds the record store, MetricsRetention the TSDB.
+	// RetentionBytes bounds the record store, and RetentionAge how old its records
+	// get, if above 0; MetricsRetention bounds the TSDB.
 	RetentionBytes   int64
+	RetentionAge     time.Duration
 	MetricsRetention time.Duration
+	// SealAfter and SealBytes are when records go from the log to a segment that
+	// other programs can read: whichever comes first.
+	SealAfter time.Duration
+	SealBytes int64
 }
 
 func (c *Config) setDefaults() {
@@ -56,6 +62,17 @@ func (c *Config) validate() error {
 	}
 	if c.RetentionBytes < 1<<20 {
 		errs = append(errs, fmt.Errorf("--retention-bytes %d: want at least 1048576", c.RetentionBytes))
+	}
+	if c.SealBytes < 0 || c.SealBytes > 1<<30 {
+		errs = append(errs, fmt.Errorf("--seal-bytes %d: want at most 1073741824", c.SealBytes))
+	}
+	for _, f := range []struct {
+		flag  string
+		value time.Duration
+	}{{"--seal-after", c.SealAfter}, {"--retention-age", c.RetentionAge}} {
+		if f.value < 0 {
+			errs = append(errs, fmt.Errorf("%s %v: want no negative duration", f.flag, f.value))
+		}
 	}
 	return errors.Join(errs...)
 }

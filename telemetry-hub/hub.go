@@ -131,7 +131,8 @@ func (h *Hub) openStore() error {
 	var batches int
 	var err error
 	h.store, err = store.Open(store.Options{
-		Dir: filepath.Join(h.config.DataDir, "records"), RetentionBytes: h.config.RetentionBytes, Checkpoint: h.state.Export, Logger: h.log,
+		Dir: filepath.Join(h.config.DataDir, "records"), RetentionBytes: h.config.RetentionBytes, RetentionAge: h.config.RetentionAge,
+		FileBytes: h.config.SealBytes, SealAfter: h.config.SealAfter, Checkpoint: h.state.Export, Logger: h.log,
 	},
 		func(b *telemetryv1.Batch) { h.graph.Restore(h.state.Apply(b)) },
 		func(b *telemetryv1.Batch) { h.graph.Apply(b, h.state.Apply(b)); batches++ })

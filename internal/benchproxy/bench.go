@@ -16,6 +16,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/telemesh/telemesh/internal/procstat"
 )
 
 // bench holds what all targets share: backends, hub, a place for logs.
@@ -164,7 +166,7 @@ func (b *bench) turn(ctx context.Context, t target, r *row) error {
 	if _, err := b.load(ctx, t.protocol, p.address, time.Second); err != nil {
 		return err
 	}
-	before, err := cpuOf(p.cmd.Process.Pid)
+	before, err := procstat.CPU(p.cmd.Process.Pid)
 	if err != nil {
 		return err
 	}
@@ -174,13 +176,13 @@ func (b *bench) turn(ctx context.Context, t target, r *row) error {
 		return err
 	}
 	took := time.Since(began)
-	after, err := cpuOf(p.cmd.Process.Pid)
+	after, err := procstat.CPU(p.cmd.Process.Pid)
 	if err != nil {
 		return err
 	}
 	r.CPU = append(r.CPU, round(float64((after-before).Microseconds())/requests, 3))
 	r.RPS = append(r.RPS, round(requests/took.Seconds(), 0))
-	r.RSS = append(r.RSS, round(rssOf(p.cmd.Process.Pid)/1e6, 1))
+	r.RSS = append(r.RSS, round(procstat.RSS(p.cmd.Process.Pid)/1e6, 1))
 	return nil
 }
 

@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/telemesh/telemesh/internal/procstat"
 )
 
 // bodySize is what goes through in one direction in one turn.
@@ -72,7 +74,7 @@ func (b *bench) pass(ctx context.Context, t target, backend, way string) (cpu, p
 		return 0, 0, err
 	}
 	pid := p.cmd.Process.Pid
-	before, err := cpuOf(pid)
+	before, err := procstat.CPU(pid)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -85,7 +87,7 @@ func (b *bench) pass(ctx context.Context, t target, backend, way string) (cpu, p
 	if err != nil {
 		return 0, 0, err
 	}
-	after, err := cpuOf(pid)
+	after, err := procstat.CPU(pid)
 	return (after - before).Seconds(), peak, err
 }
 
@@ -94,7 +96,7 @@ func peakOf(ctx context.Context, pid int) (peak float64) {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		peak = max(peak, rssOf(pid))
+		peak = max(peak, procstat.RSS(pid))
 		select {
 		case <-tick.C:
 		case <-ctx.Done():

@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"github.com/telemesh/telemesh/internal/procstat"
 )
 
 const (
@@ -41,14 +43,14 @@ func (b *bench) idle(ctx context.Context, t target) error {
 	defer p.close()
 	pid := p.cmd.Process.Pid
 	time.Sleep(settleTime)
-	fmt.Printf("%-10s resident %.1f MB without a connection\n", t.name, rssOf(pid)/1e6)
-	before, err := cpuOf(pid)
+	fmt.Printf("%-10s resident %.1f MB without a connection\n", t.name, procstat.RSS(pid)/1e6)
+	before, err := procstat.CPU(pid)
 	if err != nil {
 		return err
 	}
 	const watch = 20 * time.Second
 	time.Sleep(watch)
-	after, err := cpuOf(pid)
+	after, err := procstat.CPU(pid)
 	if err != nil {
 		return err
 	}
@@ -70,7 +72,7 @@ func (b *bench) idle(ctx context.Context, t target) error {
 		}
 	}
 	time.Sleep(settleTime)
-	fmt.Printf("%-10s resident %.1f MB with %d idle connections\n", t.name, rssOf(pid)/1e6, len(conns))
+	fmt.Printf("%-10s resident %.1f MB with %d idle connections\n", t.name, procstat.RSS(pid)/1e6, len(conns))
 	for _, c := range conns { // all of them still serve
 		if err := once(c); err != nil {
 			return err

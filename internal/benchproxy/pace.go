@@ -10,6 +10,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/telemesh/telemesh/internal/procstat"
 )
 
 const (
@@ -66,7 +68,7 @@ func (b *bench) paced(ctx context.Context, t target) (paced, error) {
 	}
 	var before time.Duration
 	if pid != 0 {
-		before, _ = cpuOf(pid) // an error shows with the second look
+		before, _ = procstat.CPU(pid) // an error shows with the second look
 	}
 	took, err := atPace(address, b.o.duration)
 	if err != nil {
@@ -74,7 +76,7 @@ func (b *bench) paced(ctx context.Context, t target) (paced, error) {
 	}
 	r := paced{p50: took[len(took)/2], p90: took[len(took)*9/10]}
 	if pid != 0 {
-		after, err := cpuOf(pid)
+		after, err := procstat.CPU(pid)
 		if err != nil {
 			return paced{}, err
 		}

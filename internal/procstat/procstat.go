@@ -1,4 +1,5 @@
-package main
+// Package procstat reads what a process has used from /proc, for benchmarks.
+package procstat
 
 import (
 	"fmt"
@@ -27,8 +28,8 @@ func tree(pid int) []int {
 	return all
 }
 
-// cpuOf is the CPU time of a process and its children, user and system.
-func cpuOf(pid int) (time.Duration, error) {
+// CPU is the CPU time of a process and its children, user and system.
+func CPU(pid int) (time.Duration, error) {
 	var sum time.Duration
 	for _, p := range tree(pid) {
 		if d, ok := schedstat(p); ok {
@@ -68,8 +69,8 @@ func schedstat(pid int) (sum time.Duration, ok bool) {
 	return sum, len(files) > 0
 }
 
-// rssOf is the resident memory of a process and its children, in bytes.
-func rssOf(pid int) float64 {
+// RSS is the resident memory of a process and its children, in bytes.
+func RSS(pid int) float64 {
 	var sum float64
 	for _, p := range tree(pid) {
 		text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/statm", p))
