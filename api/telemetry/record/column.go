@@ -2,6 +2,7 @@ package record
 
 import (
 	"encoding/binary"
+	"slices"
 	"unsafe"
 )
 
@@ -102,12 +103,23 @@ func (c *texts) learn(row int, s string) place {
 	return p
 }
 
-// widen turns codes of a byte into uvarints.
+// widen turns codes of a byte into uvarints, from the last to the first, in the
+// memory that they have: a block with many texts is followed by another one.
 func (c *texts) widen() {
-	narrow := c.codes
-	c.codes = make([]byte, 0, 2*cap(narrow))
-	for _, code := range narrow {
-		c.codes = binary.AppendUvarint(c.codes, uint64(code))
+	narrow := len(c.codes)
+	more := 0
+	for _, code := range c.codes {
+		more += int(code >> 7) // these need a second byte
+	}
+	c.codes = slices.Grow(c.codes, more)[:narrow+more]
+	for from, to := narrow-1, narrow+more; from >= 0; from-- {
+		code := c.codes[from]
+		if code >= 0x80 { // its low byte is itself: the top bit says that more follows
+			to--
+			c.codes[to] = code >> 7
+		}
+		to--
+		c.codes[to] = code
 	}
 }
 

@@ -340,11 +340,16 @@ type ServiceStatus struct {
 
 // StoreStatus is the record store.
 type StoreStatus struct {
-	Records     uint64 `json:"records"`
-	Bytes       int64  `json:"bytes"`
-	Segments    int    `json:"segments"`
-	OldestMilli int64  `json:"oldestMillis"`
-	Corruptions uint64 `json:"corruptions"`
+	Records  uint64 `json:"records"`
+	Bytes    int64  `json:"bytes"`
+	Segments int    `json:"segments"`
+	// SealedRecords are those in segments; the others are in the log, of which
+	// UnsealedLogs files are closed and wait to be sealed.
+	SealedRecords uint64 `json:"sealedRecords"`
+	UnsealedLogs  int    `json:"unsealedLogs"`
+	LogBytes      int64  `json:"logBytes"`
+	OldestMilli   int64  `json:"oldestMillis"`
+	Corruptions   uint64 `json:"corruptions"`
 }
 
 // IngestStatus counts what came in.
