@@ -93,7 +93,10 @@ func status(h *Hub) topologyv1.Status {
 		StartMillis: h.started.UnixMilli(), NowMillis: time.Now().UnixMilli(),
 		HTTPAddress: h.HTTPAddress(), GRPCAddress: h.GRPCAddress(), DataDir: h.config.DataDir,
 		Sidecars: []topologyv1.SidecarStatus{}, Services: []topologyv1.ServiceStatus{},
-		Store:    topologyv1.StoreStatus{Records: st.Records, Bytes: st.Bytes, Segments: st.Segments, OldestMilli: st.Oldest / 1e6, Corruptions: st.Corruptions + h.damaged},
+		Store: topologyv1.StoreStatus{
+			Records: st.Records, Bytes: st.Bytes, Segments: st.Segments, SealedRecords: st.SealedRecords, UnsealedLogs: st.Unsealed, LogBytes: st.LogBytes,
+			OldestMilli: st.Oldest / 1e6, Corruptions: st.Corruptions + h.damaged,
+		},
 		Ingest:   topologyv1.IngestStatus{Batches: accepted, Duplicates: duplicates, Rejected: rejected, Missing: h.state.Missing(), Records: records},
 		Policies: h.policyList().Policies,
 	}

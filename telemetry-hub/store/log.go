@@ -27,10 +27,18 @@ const (
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 func appendFrame(dst, payload []byte) []byte {
-	dst = binary.LittleEndian.AppendUint32(dst, frameMagic)
-	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(payload)))
-	dst = binary.LittleEndian.AppendUint32(dst, crc32.Checksum(payload, castagnoli))
-	return append(dst, payload...)
+	at := len(dst)
+	dst = append(append(dst, make([]byte, frameHeader)...), payload...)
+	putFrameHeader(dst[at:])
+	return dst
+}
+
+// putFrameHeader fills the header of a frame whose payload stands behind it.
+func putFrameHeader(frame []byte) {
+	payload := frame[frameHeader:]
+	binary.LittleEndian.PutUint32(frame, frameMagic)
+	binary.LittleEndian.PutUint32(frame[4:], uint32(len(payload)))
+	binary.LittleEndian.PutUint32(frame[8:], crc32.Checksum(payload, castagnoli))
 }
 
 // errDamaged marks bytes that are not a whole, sound frame.

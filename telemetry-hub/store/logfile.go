@@ -121,17 +121,23 @@ func decode(d *record.Decoder, payload []byte, b *telemetryv1.Batch) (*record.Co
 	return d.Decode(b.GetRecords(), int(b.GetRecordCount()))
 }
 
+// keptFrame bounds the memory that the writer keeps for the next batch.
+const keptFrame = 1 << 20
+
 // Append writes a batch. It is durable after the next Sync, and found from now
 // on. A batch above MaxFrame is refused.
 func (s *Store) Append(b *telemetryv1.Batch, columns *record.Columns) error {
-	payload, err := proto.Marshal(b)
+	frame, err := proto.MarshalOptions{}.MarshalAppend(append(s.frame[:0], make([]byte, frameHeader)...), b)
 	if err != nil {
 		return fmt.Errorf("encode batch: %w", err)
 	}
-	if len(payload) > MaxFrame {
-		return fmt.Errorf("append batch %d of %q: %d bytes are more than %d; let the sender report fewer records at once", b.GetSequence(), b.GetSender(), len(payload), MaxFrame)
+	if len(frame) > frameHeader+MaxFrame {
+		return fmt.Errorf("append batch %d of %q: %d bytes are more than %d; let the sender report fewer records at once", b.GetSequence(), b.GetSender(), len(frame)-frameHeader, MaxFrame)
 	}
-	frame := appendFrame(nil, payload)
+	putFrameHeader(frame)
+	if s.frame = frame; cap(frame) > keptFrame {
+		s.frame = nil
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.logs) == 0 {

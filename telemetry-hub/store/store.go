@@ -92,6 +92,7 @@ type Store struct {
 	hash    hasher
 	writer  string
 	work    chan struct{} // has room for one: there is something to seal
+	frame   []byte        // the writer's, used again
 
 	mu sync.RWMutex // guards the fields below; the slices are replaced, never changed
 	// logs, oldest first, the last is written to; none once the store is closed.
@@ -276,6 +277,7 @@ type Stats struct {
 	Records, Corruptions uint64
 	Bytes, LogBytes      int64 // of all files, and of the logs among them
 	Segments             int
+	SealedRecords        uint64 // those in segments
 	// Unsealed logs beyond the one that is written to, and segments sealed and
 	// sealings failed since the start.
 	Unsealed             int
@@ -296,10 +298,11 @@ func (s *Store) Stats() Stats {
 		}
 	}
 	for _, sf := range s.segments {
-		st.Records += uint64(sf.Rows())
+		st.SealedRecords += uint64(sf.Rows())
 		st.Bytes += sf.bytes
 		older(sf.oldest)
 	}
+	st.Records = st.SealedRecords
 	for i, lf := range s.logs {
 		st.LogBytes += lf.size
 		if lf.sealed {

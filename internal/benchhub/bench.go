@@ -1,0 +1,377 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/telemesh/telemesh/api/telemetry/record"
+	topologyv1 "github.com/telemesh/telemesh/api/topology/v1"
+	"github.com/telemesh/telemesh/internal/procstat"
+	"github.com/telemesh/telemesh/internal/recordgen"
+)
+
+const (
+	// batchRecords is what a batch of a busy sidecar has.
+	batchRecords = 1000
+	step         = 100 * time.Microsecond // between two records: 10,000 a second
+)
+
+// bench measures everything, one after the other.
+func bench(ctx context.Context, o options) error {
+	r := newReport(o)
+	if err := codec(r); err != nil {
+		return err
+	}
+	h, err := startHub(ctx, filepath.Join(o.bin, "mesh-hub"), o.dir, "--seal-bytes", fmt.Sprint(o.sealBytes), "--seal-after", sealAfter.String())
+	if err != nil {
+		return err
+	}
+	err = kept(ctx, o, h, r)
+	if err = errors.Join(err, h.kill()); err != nil {
+		return err
+	}
+	if err := scans(ctx, filepath.Join(o.dir, "data", "records"), r); err != nil {
+		return err
+	}
+	if o.paced > 0 {
+		if err := paced(ctx, o, r); err != nil {
+			return err
+		}
+	}
+	return r.write(o.out)
+}
+
+// sealAfter is long enough for a log to fill, and short enough to wait for.
+const sealAfter = 20 * time.Second
+
+// selfCPU is what this process has used.
+func selfCPU() time.Duration {
+	var u syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u) // cannot fail for oneself
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// codec measures what the sidecar does to send a record, and the hub to read it.
+func codec(r *report) error {
+	const batches = 300
+	e, err := record.NewEncoder()
+	if err != nil {
+		return err
+	}
+	d, err := record.NewDecoder()
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	var encode, decode, wire []float64
+	for range 5 {
+		// Rows as a sidecar has them: those of one sender.
+		var rows [][]record.Record
+		m := recordgen.New(recordgen.Options{Seed: 7, Step: step})
+		s := m.Senders[1]
+		for len(rows) < batches {
+			for s.Block.Rows() < batchRecords {
+				m.Request()
+			}
+			c, err := d.Decode(e.Append(nil, &s.Block), s.Block.Rows())
+			if err != nil {
+				return err
+			}
+			list := make([]record.Record, c.Rows())
+			for i := range list {
+				list[i] = c.Record(i)
+			}
+			rows = append(rows, list)
+			for _, s := range m.Senders {
+				s.Block.Reset()
+			}
+		}
+		n, bytes := 0, 0
+		encoded := make([][]byte, len(rows))
+		var b record.Block
+		from := selfCPU()
+		for i, list := range rows {
+			for j := range list {
+				b.Add(&list[j])
+			}
+			encoded[i] = e.Append(nil, &b)
+			b.Reset()
+			n, bytes = n+len(list), bytes+len(encoded[i])
+		}
+		encode = append(encode, micros(selfCPU()-from, n))
+		from = selfCPU()
+		for i, p := range encoded {
+			c, err := d.Decode(p, len(rows[i]))
+			if err != nil {
+				return err
+			}
+			for row := range c.Rows() { // as the ingest does
+				if c.Edge(row) > 1<<20 {
+					return errors.New("an edge out of nowhere")
+				}
+			}
+		}
+		decode, wire = append(decode, micros(selfCPU()-from, n)), append(wire, float64(bytes)/float64(n))
+	}
+	r.set("encode_us", encode...)
+	r.set("decode_us", decode...)
+	r.set("wire_bytes_per_record", wire...)
+	return nil
+}
+
+func micros(d time.Duration, n int) float64 {
+	return float64(d) / float64(time.Microsecond) / float64(n)
+}
+
+// kept measures taking records in, and finding them.
+func kept(ctx context.Context, o options, h *hub, r *report) error {
+	l, err := newLoad(ctx, recordgen.Options{Seed: o.seed, Step: step}, batchRecords, max(o.records/7/20_000, 1), h.grpc)
+	if err != nil {
+		return err
+	}
+	err = ingest(ctx, o, h, l, r)
+	if err == nil {
+		err = find(ctx, o, h, l.samples, r)
+	}
+	if err == nil {
+		err = graph(ctx, h, r)
+	}
+	if err == nil {
+		err = visible(ctx, h, l, r)
+	}
+	return errors.Join(err, l.close())
+}
+
+// ingest sends all and waits until it is sealed.
+func ingest(ctx context.Context, o options, h *hub, l *load, r *report) error {
+	before, err := h.cpu()
+	if err != nil {
+		return err
+	}
+	from := time.Now()
+	if err := errors.Join(l.send(o.records), l.settle(ctx)); err != nil {
+		return err
+	}
+	took := time.Since(from)
+	// One batch more than seals takes the last log with it.
+	for until := time.Now().Add(3 * sealAfter); ; {
+		select {
+		case <-time.After(sealAfter / 10):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if err := errors.Join(l.send(1), l.settle(ctx)); err != nil {
+			return err
+		}
+		s, err := h.status(ctx)
+		if err != nil {
+			return err
+		}
+		if s.Store.UnsealedLogs == 0 && s.Store.SealedRecords+2*batchRecords > uint64(l.records) {
+			break
+		}
+		if time.Now().After(until) {
+			return fmt.Errorf("not sealed in time: %+v", s.Store)
+		}
+	}
+	after, err := h.cpu()
+	if err != nil {
+		return err
+	}
+	r.set("socket_to_sealed_us", micros(after-before, l.records))
+	r.set("records", float64(l.records))
+	r.set("records_per_second", float64(l.records)/took.Seconds())
+	bytes, segments, err := sealedBytes(filepath.Join(o.dir, "data", "records"))
+	if err != nil {
+		return err
+	}
+	s, err := h.status(ctx)
+	if err != nil {
+		return err
+	}
+	r.set("bytes_per_record", float64(bytes)/float64(s.Store.SealedRecords))
+	r.set("segments", float64(segments))
+	r.set("resident_mb", procstat.RSS(h.cmd.Process.Pid)/1e6)
+	if s.Store.Records != uint64(l.records) || s.Store.Corruptions != 0 {
+		return fmt.Errorf("the store has %d records and %d corruptions, want %d and none", s.Store.Records, s.Store.Corruptions, l.records)
+	}
+	return nil
+}
+
+// sealedBytes is the size of the segments with their indexes.
+func sealedBytes(dir string) (bytes int64, segments int, err error) {
+	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !strings.Contains(d.Name(), ".parquet") {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil {
+			bytes += info.Size()
+		}
+		if strings.HasSuffix(path, ".parquet") {
+			segments++
+		}
+		return err
+	})
+	return bytes, segments, err
+}
+
+// find looks requests up, spread over all that was sent.
+func find(ctx context.Context, o options, h *hub, samples []sample, r *report) error {
+	pick := func(n int) (list []sample) {
+		for i := range n {
+			list = append(list, samples[i*len(samples)/n])
+		}
+		return list
+	}
+	measure := func(list []sample, before func() error) (took []float64, err error) {
+		for _, s := range list {
+			if err := before(); err != nil {
+				return nil, err
+			}
+			d, err := h.lookUp(ctx, s)
+			if err != nil {
+				return nil, err
+			}
+			took = append(took, d.Seconds()*1000)
+		}
+		return took, nil
+	}
+	nothing := func() error { return nil }
+	if _, err := measure(pick(o.lookUps), nothing); err != nil { // to warm up
+		return err
+	}
+	warm, err := measure(pick(o.lookUps), nothing)
+	if err != nil {
+		return err
+	}
+	cold, err := measure(pick(max(o.lookUps/3, 1)), func() error { return forget(filepath.Join(o.dir, "data", "records")) })
+	if err != nil {
+		return err
+	}
+	r.quantiles("find_warm", warm)
+	r.quantiles("find_cold", cold)
+	return nil
+}
+
+// forget has the kernel drop the segments from its memory.
+func forget(dir string) error {
+	files, err := filepath.Glob(filepath.Join(dir, "*.parquet*"))
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		fd, err := syscall.Open(f, syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		const dontNeed = 4
+		_, _, errno := syscall.Syscall6(syscall.SYS_FADVISE64, uintptr(fd), 0, 0, dontNeed, 0, 0)
+		if err := syscall.Close(fd); err != nil || errno != 0 {
+			return errors.Join(err, fmt.Errorf("fadvise %s: %w", f, errno))
+		}
+	}
+	return nil
+}
+
+// graph asks for the graph of the last minute.
+func graph(ctx context.Context, h *hub, r *report) error {
+	var took []float64
+	for range 300 {
+		var g topologyv1.Graph
+		from := time.Now()
+		if err := h.get(ctx, "/api/mesh/v1/graph?window=60", &g); err != nil {
+			return err
+		}
+		took = append(took, time.Since(from).Seconds()*1000)
+	}
+	r.quantiles("graph", took)
+	return nil
+}
+
+// visible measures from a batch's departure until its records are found; a
+// sidecar adds what it waits for more records, a second at most.
+func visible(ctx context.Context, h *hub, l *load, r *report) error {
+	var took []float64
+	for range 100 {
+		from := time.Now()
+		trace, records := l.mesh.Request()
+		l.records += records
+		if err := l.flush(1); err != nil {
+			return err
+		}
+		for {
+			if _, err := h.lookUp(ctx, sample{trace, records}); err == nil {
+				break
+			}
+			if time.Since(from) > 5*time.Second {
+				return fmt.Errorf("request %x is not found five seconds after it was sent", trace)
+			}
+		}
+		took = append(took, time.Since(from).Seconds()*1000)
+	}
+	r.quantiles("visible", took)
+	return l.settle(ctx)
+}
+
+// paced sends at a fixed pace and looks at the hub's memory.
+func paced(ctx context.Context, o options, r *report) error {
+	const perSecond, replicas = 20_000, 10
+	h, err := startHub(ctx, filepath.Join(o.bin, "mesh-hub"), filepath.Join(o.dir, "paced"), "--seal-after", "10s")
+	if err != nil {
+		return err
+	}
+	err = func() error {
+		l, err := newLoad(ctx, recordgen.Options{Seed: o.seed, Replicas: replicas, Start: time.Now(), Step: time.Second / perSecond}, 1<<30, 1<<30, h.grpc)
+		if err != nil {
+			return err
+		}
+		edges := 0
+		var peak float64
+		before, err := h.cpu()
+		tick := time.NewTicker(100 * time.Millisecond)
+		defer tick.Stop()
+		for i := 0; err == nil && time.Duration(i)*100*time.Millisecond < o.paced; i++ {
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				err = ctx.Err()
+				continue
+			}
+			if err = l.send(perSecond / 10); err == nil && i%10 == 9 { // a sidecar reports once a second
+				err = l.flush(1)
+			}
+			peak = max(peak, procstat.RSS(h.cmd.Process.Pid)/1e6)
+		}
+		if err == nil {
+			err = l.settle(ctx)
+		}
+		after, cpuErr := h.cpu()
+		for _, s := range l.mesh.Senders {
+			edges += len(s.Edges)
+		}
+		r.set("paced_edges", float64(edges))
+		r.set("paced_resident_peak_mb", peak)
+		r.set("paced_cpu_us", micros(after-before, max(l.records, 1)))
+		return errors.Join(err, cpuErr, l.close())
+	}()
+	return errors.Join(err, h.kill())
+}
+
+// quantile of a sorted list.
+func quantile(sorted []float64, q float64) float64 {
+	return sorted[min(int(q*float64(len(sorted))), len(sorted)-1)]
+}
+
+func sorted(v []float64) []float64 {
+	v = slices.Clone(v)
+	slices.Sort(v)
+	return v
+}
