@@ -7,6 +7,7 @@ import (
 
 	telemetryv1 "github.com/telemesh/telemesh/api/telemetry/v1"
 	"github.com/telemesh/telemesh/internal/histogram"
+	"github.com/telemesh/telemesh/internal/varint"
 	"github.com/telemesh/telemesh/internal/vocab"
 )
 
@@ -263,18 +264,18 @@ func (a *aggregator) bucketsByCell() [][]bucket {
 
 // readAggregates is the reverse of appendTo.
 func readAggregates(b []byte) ([]Aggregate, bool) {
-	r := reader{b: b}
-	list := make([]string, r.count(1))
+	r := varint.Reader{B: b}
+	list := make([]string, r.Count(1))
 	for i := range list {
-		list[i] = r.text()
+		list[i] = r.Text()
 	}
-	edges := make([]edgeTexts, r.count(numEdgeTexts))
+	edges := make([]edgeTexts, r.Count(numEdgeTexts))
 	for i := range edges {
 		for j := range edges[i] {
-			if at := r.uvarint(); at < uint64(len(list)) {
+			if at := r.Uvarint(); at < uint64(len(list)) {
 				edges[i][j] = list[at]
 			} else {
-				r.fail()
+				r.Fail()
 			}
 		}
 	}
@@ -283,24 +284,24 @@ func readAggregates(b []byte) ([]Aggregate, bool) {
 		o := edges[i].origin()
 		messages[i] = o.edge()
 	}
-	out := make([]Aggregate, r.count(10))
+	out := make([]Aggregate, r.Count(10))
 	minute := int64(0)
 	for i := range out {
 		a := &out[i]
-		minute += r.varint()
-		edge := r.uvarint()
+		minute += r.Varint()
+		edge := r.Uvarint()
 		if edge >= uint64(len(edges)) {
 			return nil, false
 		}
 		a.Minute, a.Edge, a.Protocol = time.Unix(minute*60, 0).UTC(), messages[edge], edges[edge].protocol()
 		for _, n := range a.list() {
-			*n = r.uvarint()
+			*n = r.Uvarint()
 		}
 		index := uint64(0)
-		for range r.count(2) {
-			index += r.uvarint()
-			a.Duration.Add(int(index&(1<<bucketBits-1)), r.uvarint())
+		for range r.Count(2) {
+			index += r.Uvarint()
+			a.Duration.Add(int(index&(1<<bucketBits-1)), r.Uvarint())
 		}
 	}
-	return out, !r.bad && len(r.b) == 0
+	return out, !r.Bad && len(r.B) == 0
 }

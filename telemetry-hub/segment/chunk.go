@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"hash/crc32"
 	"slices"
+
+	"github.com/telemesh/telemesh/internal/varint"
 )
 
 // Encodings of Parquet that we write.
@@ -50,16 +52,16 @@ func (d *Decoder) decode(b []byte, c chunk, k kind, rows int) (e encoded, ok boo
 
 // splitLevels takes the levels off the body.
 func (e *encoded) splitLevels() bool {
-	r := reader{b: e.body}
+	r := varint.Reader{B: e.body}
 	switch e.kind {
 	case kindMapKey, kindMapValue:
-		e.repetition = r.bytes(uint64(r.u32()))
-		e.definition = r.bytes(uint64(r.u32()))
+		e.repetition = r.Bytes(uint64(r.U32()))
+		e.definition = r.Bytes(uint64(r.U32()))
 	case kindNullInt:
-		e.definition = r.bytes(uint64(r.u32()))
+		e.definition = r.Bytes(uint64(r.U32()))
 	}
-	e.body = r.b
-	return !r.bad
+	e.body = r.B
+	return !r.Bad
 }
 
 // sound checks what does not depend on single values.

@@ -7,6 +7,8 @@ import (
 	"slices"
 
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/telemesh/telemesh/internal/varint"
 )
 
 // Decoder holds what reading needs memory for. One serves all segments of a
@@ -37,13 +39,13 @@ type page struct {
 
 // page reads a page that fills b.
 func (d *Decoder) page(b []byte, compressed bool) (p page, ok bool) {
-	r := thriftReader{reader{b: b}}
+	r := thriftReader{varint.Reader{B: b}}
 	p.header = r.pageHeader()
 	h := &p.header
-	if r.bad || h.size != int64(len(r.b)) || h.raw < 0 || h.raw > maxPageBytes || h.values < 0 {
+	if r.Bad || h.size != int64(len(r.B)) || h.raw < 0 || h.raw > maxPageBytes || h.values < 0 {
 		return p, false
 	}
-	p.body = r.b
+	p.body = r.B
 	if h.hasSum && uint32(h.sum) != crc32.ChecksumIEEE(p.body) {
 		return p, false
 	}
@@ -69,7 +71,7 @@ type pageHeader struct {
 // thriftReader reads the compact protocol (Thrift, compact protocol
 // specification), as far as a page header needs it: a look-up reads a hundred
 // of them, and reflection would take longer than all else.
-type thriftReader struct{ reader }
+type thriftReader struct{ varint.Reader }
 
 // Types of the compact protocol.
 const (
@@ -87,15 +89,15 @@ const (
 // fields calls each for every field of a struct; each reads or skips it.
 func (r *thriftReader) fields(each func(id int64, kind byte)) {
 	id := int64(0)
-	for !r.bad {
-		b := r.byte()
+	for !r.Bad {
+		b := r.Byte()
 		if b == 0 {
 			return
 		}
 		if delta := int64(b >> 4); delta != 0 {
 			id += delta
 		} else {
-			id = r.varint()
+			id = r.Varint()
 		}
 		each(id, b&0x0f)
 	}
@@ -105,20 +107,20 @@ func (r *thriftReader) pageHeader() (h pageHeader) {
 	r.fields(func(id int64, kind byte) {
 		switch {
 		case id == 1:
-			h.kind = r.varint()
+			h.kind = r.Varint()
 		case id == 2:
-			h.raw = r.varint()
+			h.raw = r.Varint()
 		case id == 3:
-			h.size = r.varint()
+			h.size = r.Varint()
 		case id == 4:
-			h.sum, h.hasSum = r.varint(), true
+			h.sum, h.hasSum = r.Varint(), true
 		case (id == 5 || id == 7) && kind == thriftStruct:
 			r.fields(func(id int64, kind byte) {
 				switch id {
 				case 1:
-					h.values = r.varint()
+					h.values = r.Varint()
 				case 2:
-					h.encoding = r.varint()
+					h.encoding = r.Varint()
 				default:
 					r.skip(kind, 0)
 				}
@@ -134,25 +136,25 @@ func (r *thriftReader) pageHeader() (h pageHeader) {
 func (r *thriftReader) skip(kind byte, depth int) {
 	switch {
 	case depth > 8:
-		r.fail()
+		r.Fail()
 	case kind == thriftTrue || kind == thriftFalse:
 	case kind == thriftByte:
-		r.byte()
+		r.Byte()
 	case kind <= thriftI64:
-		r.varint()
+		r.Varint()
 	case kind == thriftDouble:
-		r.bytes(8)
+		r.Bytes(8)
 	case kind == thriftBinary:
-		r.bytes(r.uvarint())
+		r.Bytes(r.Uvarint())
 	case kind == thriftList || kind == thriftSet:
-		head := r.byte()
+		head := r.Byte()
 		n := uint64(head >> 4)
 		if n == 15 {
-			n = r.uvarint()
+			n = r.Uvarint()
 		}
-		for range min(n, uint64(len(r.b))+1) {
+		for range min(n, uint64(len(r.B))+1) {
 			if element := head & 0x0f; element <= thriftFalse {
-				r.byte() // in a list a bool is a byte
+				r.Byte() // in a list a bool is a byte
 			} else {
 				r.skip(element, depth+1)
 			}
@@ -160,14 +162,14 @@ func (r *thriftReader) skip(kind byte, depth int) {
 	case kind == thriftStruct:
 		r.fields(func(_ int64, kind byte) { r.skip(kind, depth+1) })
 	default:
-		r.fail()
+		r.Fail()
 	}
 }
 
 // hybrid walks a sequence in the RLE and bit-packing hybrid of width bits a
 // value.
 type hybrid struct {
-	reader
+	varint.Reader
 	width int
 }
 
@@ -179,19 +181,19 @@ type run struct {
 }
 
 func (h *hybrid) next() (run, bool) {
-	head := h.uvarint()
+	head := h.Uvarint()
 	n := head >> 1
-	if h.bad || n == 0 {
+	if h.Bad || n == 0 {
 		return run{}, false
 	}
 	if head&1 == 0 {
-		b := h.bytes(uint64(h.width+7) / 8)
+		b := h.Bytes(uint64(h.width+7) / 8)
 		return run{n: int(min(n, 1<<31)), bytes: b}, b != nil
 	}
-	if n > uint64(len(h.b)) { // width is at least a bit, so eight take a byte
+	if n > uint64(len(h.B)) { // width is at least a bit, so eight take a byte
 		return run{}, false
 	}
-	b := h.bytes(n * uint64(h.width))
+	b := h.Bytes(n * uint64(h.width))
 	return run{n: int(n) * 8, packed: true, bytes: b}, b != nil
 }
 
@@ -226,7 +228,7 @@ func decodeHybrid(dst []uint32, src []byte, width, n int, limit uint32) ([]uint3
 	if width < 1 || width > 32 {
 		return nil, false
 	}
-	h := hybrid{reader{b: src}, width}
+	h := hybrid{varint.Reader{B: src}, width}
 	dst = slices.Grow(dst[:0], n)[:n]
 	for i := 0; i < n; {
 		r, ok := h.next()
@@ -264,7 +266,7 @@ func pickHybrid(dst []uint32, src []byte, width int, rows []int32, limit uint32)
 	if width < 1 || width > 32 {
 		return nil, false
 	}
-	h := hybrid{reader{b: src}, width}
+	h := hybrid{varint.Reader{B: src}, width}
 	dst = dst[:0]
 	at := 0
 	for len(rows) > 0 {
@@ -287,10 +289,10 @@ func pickHybrid(dst []uint32, src []byte, width int, rows []int32, limit uint32)
 
 // decodeDelta reads n values in DELTA_BINARY_PACKED.
 func decodeDelta(dst []int64, src []byte, n int) ([]int64, bool) {
-	r := reader{b: src}
-	block, minis, total := r.uvarint(), r.uvarint(), r.uvarint()
-	first := r.varint()
-	if r.bad || total != uint64(n) || minis == 0 || minis > 64 || block > 1<<16 || block%(minis*8) != 0 || block == 0 {
+	r := varint.Reader{B: src}
+	block, minis, total := r.Uvarint(), r.Uvarint(), r.Uvarint()
+	first := r.Varint()
+	if r.Bad || total != uint64(n) || minis == 0 || minis > 64 || block > 1<<16 || block%(minis*8) != 0 || block == 0 {
 		return nil, false
 	}
 	dst = slices.Grow(dst[:0], n)
@@ -301,14 +303,14 @@ func decodeDelta(dst []int64, src []byte, n int) ([]int64, bool) {
 	perMini := int(block / minis)
 	last := first
 	for len(dst) < n {
-		low := r.varint()
-		widths := r.bytes(minis)
+		low := r.Varint()
+		widths := r.Bytes(minis)
 		for _, width := range widths {
 			if len(dst) == n {
 				break // what is left of the block has no body
 			}
-			b := r.bytes(uint64(perMini) * uint64(width) / 8)
-			if r.bad || width > 64 {
+			b := r.Bytes(uint64(perMini) * uint64(width) / 8)
+			if r.Bad || width > 64 {
 				return nil, false
 			}
 			for i := range min(perMini, n-len(dst)) {
@@ -316,7 +318,7 @@ func decodeDelta(dst []int64, src []byte, n int) ([]int64, bool) {
 				dst = append(dst, last)
 			}
 		}
-		if r.bad {
+		if r.Bad {
 			return nil, false
 		}
 	}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"hash/crc32"
 	"slices"
+
+	"github.com/telemesh/telemesh/internal/varint"
 )
 
 // The index file; all numbers are little-endian.
@@ -265,13 +267,13 @@ var ErrCorrupt = errors.New("corrupt segment")
 // readHeader reads the fixed part of an index file and its list of parts from
 // the file's first bytes.
 func readHeader(b []byte, size int64) (header, error) {
-	r := reader{b: b}
-	if string(r.bytes(8)) != indexMagic {
+	r := varint.Reader{B: b}
+	if string(r.Bytes(8)) != indexMagic {
 		return header{}, fmt.Errorf("%w: index: no magic", ErrCorrupt)
 	}
-	h := header{version: r.u32(), indexSize: size}
-	n := int(r.u32())
-	if r.bad || n > maxParts {
+	h := header{version: r.U32(), indexSize: size}
+	n := int(r.U32())
+	if r.Bad || n > maxParts {
 		return header{}, fmt.Errorf("%w: index: %d parts", ErrCorrupt, n)
 	}
 	h.body = int64(headerFixed + n*partEntry + 4)
@@ -281,11 +283,11 @@ func readHeader(b []byte, size int64) (header, error) {
 	if h.version != indexVersion {
 		return header{}, fmt.Errorf("index is of version %d, this program reads %d: use a newer one", h.version, indexVersion)
 	}
-	h.seed, h.rows, h.size, h.footer = r.u64(), r.u64(), int64(r.u64()), int64(r.u64())
-	h.footerSum, h.groups = r.u32(), int(r.u32())
+	h.seed, h.rows, h.size, h.footer = r.U64(), r.U64(), int64(r.U64()), int64(r.U64())
+	h.footerSum, h.groups = r.U32(), int(r.U32())
 	at := h.body
 	for range n {
-		p := part{kind: r.u32(), sum: r.u32(), offset: int64(r.u64()), length: int64(r.u64())}
+		p := part{kind: r.U32(), sum: r.U32(), offset: int64(r.U64()), length: int64(r.U64())}
 		if p.offset != at || p.length < 0 || p.length > size-at {
 			return header{}, fmt.Errorf("%w: index: part %d reaches outside of the file", ErrCorrupt, p.kind)
 		}
@@ -313,13 +315,13 @@ func (h *header) part(kind uint32) part {
 
 // readSchema reads the part of that kind.
 func readSchema(b []byte) (version uint64, columns []column, ok bool) {
-	r := reader{b: b}
-	version = r.uvarint()
-	columns = make([]column, r.count(2))
+	r := varint.Reader{B: b}
+	version = r.Uvarint()
+	columns = make([]column, r.Count(2))
 	for i := range columns {
-		columns[i] = column{name: r.text(), kind: kind(r.byte())}
+		columns[i] = column{name: r.Text(), kind: kind(r.Byte())}
 	}
-	return version, columns, !r.bad && len(r.b) == 0
+	return version, columns, !r.Bad && len(r.B) == 0
 }
 
 // readGroup reads a row group's entry.
@@ -328,42 +330,42 @@ func readGroup(b []byte, columns int) (g group, ok bool) {
 	if end < 0 || binary.LittleEndian.Uint32(b[end:]) != crc32.Checksum(b[:end], castagnoli) {
 		return g, false
 	}
-	r := reader{b: b[:end]}
-	g.offset, g.rows = int64(r.u64()), int(r.u32())
-	g.stats.anyFailed = r.u32()&flagFailed != 0
+	r := varint.Reader{B: b[:end]}
+	g.offset, g.rows = int64(r.U64()), int(r.U32())
+	g.stats.anyFailed = r.U32()&flagFailed != 0
 	for _, v := range []*int64{&g.stats.minStart, &g.stats.maxStart, &g.stats.maxDuration, &g.stats.maxCode} {
-		*v = int64(r.u64())
+		*v = int64(r.U64())
 	}
 	g.chunks = make([]chunk, columns)
 	for i := range g.chunks {
 		c := &g.chunks[i]
-		c.dictLen, c.dataLen = r.u32(), r.u32()
+		c.dictLen, c.dataLen = r.U32(), r.U32()
 		c.compressed, c.dataLen = c.dataLen&flagCompressed != 0, c.dataLen&^flagCompressed
-		c.sum = r.u32()
+		c.sum = r.U32()
 	}
-	return g, !r.bad && len(r.b) == 0
+	return g, !r.Bad && len(r.B) == 0
 }
 
 // readServices reads the part of that kind; nil if it says nothing.
 func readServices(b []byte, groups int) (*serviceSets, bool) {
-	r := reader{b: b}
+	r := varint.Reader{B: b}
 	s := newServiceSets()
-	n := r.count(1)
+	n := r.Count(1)
 	for range n {
-		s.names = append(s.names, r.text())
+		s.names = append(s.names, r.Text())
 		s.index[s.names[len(s.names)-1]] = len(s.names) - 1
 	}
 	if n == 0 {
-		return nil, !r.bad && len(r.b) == 0
+		return nil, !r.Bad && len(r.B) == 0
 	}
 	width := (n + 7) / 8
-	if r.bad || len(r.b) != groups*numSets*width {
+	if r.Bad || len(r.B) != groups*numSets*width {
 		return nil, false
 	}
 	s.groups = make([][numSets][]byte, groups)
 	for i := range s.groups {
 		for j := range s.groups[i] {
-			s.groups[i][j] = r.bytes(uint64(width))
+			s.groups[i][j] = r.Bytes(uint64(width))
 		}
 	}
 	return s, true

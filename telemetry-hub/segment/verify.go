@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/parquet-go/parquet-go/format"
+
+	"github.com/telemesh/telemesh/internal/varint"
 )
 
 // Verify reads all of the segment: every page decodes, sums and counts are as
@@ -309,8 +311,8 @@ func readTail(ctx context.Context, data Range, size int64) ([]byte, error) {
 	if err := data.ReadRange(ctx, end, size-8); err != nil {
 		return nil, err
 	}
-	r := reader{b: end}
-	n := int64(r.u32()) + 8
+	r := varint.Reader{B: end}
+	n := int64(r.U32()) + 8
 	if n > size-4 || n > maxFooter {
 		return nil, fmt.Errorf("%w: no Parquet footer", ErrCorrupt)
 	}

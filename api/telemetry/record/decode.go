@@ -2,13 +2,13 @@ package record
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/telemesh/telemesh/internal/varint"
 	"github.com/telemesh/telemesh/internal/vocab"
 )
 
@@ -71,25 +71,25 @@ func (d *Decoder) Decode(src []byte, want int) (*Columns, error) {
 			return nil, fmt.Errorf("%w: decompress: %w", ErrCorrupt, err)
 		}
 	}
-	r := reader{b: raw}
-	if version := r.byte(); version != blockVersion {
+	r := varint.Reader{B: raw}
+	if version := r.Byte(); version != blockVersion {
 		return nil, fmt.Errorf("%w: version %d", ErrCorrupt, version)
 	}
-	c := &Columns{rows: int(r.uvarint())}
-	if r.bad || c.rows != want || c.rows > MaxRows {
+	c := &Columns{rows: int(r.Uvarint())}
+	if r.Bad || c.rows != want || c.rows > MaxRows {
 		return nil, fmt.Errorf("%w: %d rows where %d were announced", ErrCorrupt, c.rows, want)
 	}
-	for !r.bad && len(r.b) > 0 {
-		number, kind := r.uvarint(), r.byte()
-		body := r.bytes(r.uvarint())
-		if r.bad || number >= maxColumn {
+	for !r.Bad && len(r.B) > 0 {
+		number, kind := r.Uvarint(), r.Byte()
+		body := r.Bytes(r.Uvarint())
+		if r.Bad || number >= maxColumn {
 			continue // from a newer sender: skipped by its length
 		}
 		if !c.cols[number].decode(kind, body, c.rows) {
 			return nil, fmt.Errorf("%w: column %d", ErrCorrupt, number)
 		}
 	}
-	if r.bad {
+	if r.Bad {
 		return nil, fmt.Errorf("%w: truncated", ErrCorrupt)
 	}
 	for _, required := range []int{vocab.ColStart, vocab.ColTraceID, vocab.ColSpanID} {
@@ -105,22 +105,22 @@ func (d *Decoder) Decode(src []byte, want int) (*Columns, error) {
 
 // decode reports whether body is a column of rows rows.
 func (c *column) decode(kind byte, body []byte, rows int) bool {
-	r := reader{b: body}
+	r := varint.Reader{B: body}
 	switch kind {
 	case kindDelta:
 		c.ints = make([]uint64, rows)
 		var last int64
 		for i := range c.ints {
-			last += r.varint()
+			last += r.Varint()
 			c.ints[i] = uint64(last)
 		}
 	case kindUvarint:
 		c.ints = make([]uint64, rows)
 		for i := range c.ints {
-			c.ints[i] = r.uvarint()
+			c.ints[i] = r.Uvarint()
 		}
 	case kindSame:
-		v := r.uvarint()
+		v := r.Uvarint()
 		c.ints = make([]uint64, rows)
 		for i := range c.ints {
 			c.ints[i] = v
@@ -129,23 +129,23 @@ func (c *column) decode(kind byte, body []byte, rows int) bool {
 		if rows == 0 || len(body)%rows != 0 {
 			return rows == 0 && len(body) == 0
 		}
-		c.fixed, c.width = r.bytes(uint64(len(body))), len(body)/rows
+		c.fixed, c.width = r.Bytes(uint64(len(body))), len(body)/rows
 	case kindDict:
 		return c.decodeDict(&r, rows)
 	default:
 		return false
 	}
-	return !r.bad && len(r.b) == 0
+	return !r.Bad && len(r.B) == 0
 }
 
-func (c *column) decodeDict(r *reader, rows int) bool {
-	entries := r.uvarint()
+func (c *column) decodeDict(r *varint.Reader, rows int) bool {
+	entries := r.Uvarint()
 	if entries > uint64(rows) {
 		return false
 	}
 	c.dict = make([]string, entries)
 	for i := range c.dict {
-		c.dict[i] = string(r.bytes(r.uvarint()))
+		c.dict[i] = string(r.Bytes(r.Uvarint()))
 	}
 	c.codes = make([]uint32, rows)
 	for i := range c.codes {
@@ -153,16 +153,16 @@ func (c *column) decodeDict(r *reader, rows int) bool {
 		switch {
 		case entries == 1:
 		case entries <= 256:
-			code = uint64(r.byte())
+			code = uint64(r.Byte())
 		default:
-			code = r.uvarint()
+			code = r.Uvarint()
 		}
 		if code >= entries {
 			return false
 		}
 		c.codes[i] = uint32(code)
 	}
-	return !r.bad && len(r.b) == 0
+	return !r.Bad && len(r.B) == 0
 }
 
 // Rows reports the number of records.
@@ -224,52 +224,4 @@ func (c *Columns) Record(row int) Record {
 		t.set(&r, c.text(t.number, row))
 	}
 	return r
-}
-
-// reader walks bytes; the first fault sets bad, after which it yields zeros.
-type reader struct {
-	b   []byte
-	bad bool
-}
-
-func (r *reader) fail() { r.b, r.bad = nil, true }
-
-func (r *reader) byte() byte {
-	if len(r.b) == 0 {
-		r.fail()
-		return 0
-	}
-	v := r.b[0]
-	r.b = r.b[1:]
-	return v
-}
-
-func (r *reader) bytes(n uint64) []byte {
-	if n > uint64(len(r.b)) {
-		r.fail()
-		return nil
-	}
-	v := r.b[:n:n]
-	r.b = r.b[n:]
-	return v
-}
-
-func (r *reader) uvarint() uint64 {
-	v, n := binary.Uvarint(r.b)
-	if n <= 0 {
-		r.fail()
-		return 0
-	}
-	r.b = r.b[n:]
-	return v
-}
-
-func (r *reader) varint() int64 {
-	v, n := binary.Varint(r.b)
-	if n <= 0 {
-		r.fail()
-		return 0
-	}
-	r.b = r.b[n:]
-	return v
 }
