@@ -1,10 +1,9 @@
 package segment
 
 import (
-	"encoding/binary"
 	"fmt"
 	"hash/crc32"
-	"slices"
+	"sync"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -13,7 +12,10 @@ import (
 
 // Decoder holds what reading needs memory for. One serves all segments of a
 // process; it is safe for concurrent use.
-type Decoder struct{ zstd *zstd.Decoder }
+type Decoder struct {
+	zstd *zstd.Decoder
+	pool sync.Pool // of *memory
+}
 
 // maxPageBytes bounds the memory that a page can claim.
 const maxPageBytes = 256 << 20
@@ -25,7 +27,7 @@ func NewDecoder() (*Decoder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create zstd decoder: %w", err)
 	}
-	return &Decoder{z}, nil
+	return &Decoder{zstd: z}, nil
 }
 
 // Close releases the decoder.
@@ -37,8 +39,8 @@ type page struct {
 	body   []byte
 }
 
-// page reads a page that fills b.
-func (d *Decoder) page(b []byte, compressed bool) (p page, ok bool) {
+// page reads a page that fills b. Its body is b's or m's.
+func (d *Decoder) page(m *memory, b []byte, compressed bool) (p page, ok bool) {
 	r := thriftReader{varint.Reader{B: b}}
 	p.header = r.pageHeader()
 	h := &p.header
@@ -46,16 +48,29 @@ func (d *Decoder) page(b []byte, compressed bool) (p page, ok bool) {
 		return p, false
 	}
 	p.body = r.B
-	if h.hasSum && uint32(h.sum) != crc32.ChecksumIEEE(p.body) {
-		return p, false
-	}
 	if compressed {
 		var err error
-		if p.body, err = d.zstd.DecodeAll(p.body, make([]byte, 0, h.raw)); err != nil {
+		// A byte more, because without any capacity the library takes its own.
+		if p.body, err = d.zstd.DecodeAll(p.body, m.bytes(int(h.raw) + 1)[:0]); err != nil {
 			return p, false
 		}
 	}
 	return p, int64(len(p.body)) == h.raw
+}
+
+// pageSums compares the pages of a chunk with the CRCs in their own headers. A
+// look-up does not: the sum of the whole chunk says the same.
+func pageSums(b []byte, c chunk) bool {
+	for _, p := range [...][]byte{b[:c.dictLen], b[c.dictLen:]} {
+		if len(p) == 0 {
+			continue
+		}
+		r := thriftReader{varint.Reader{B: p}}
+		if h := r.pageHeader(); r.Bad || h.hasSum && uint32(h.sum) != crc32.ChecksumIEEE(r.B) {
+			return false
+		}
+	}
+	return true
 }
 
 // pageHeader is what a reader needs of format.PageHeader.
@@ -164,172 +179,4 @@ func (r *thriftReader) skip(kind byte, depth int) {
 	default:
 		r.Fail()
 	}
-}
-
-// hybrid walks a sequence in the RLE and bit-packing hybrid of width bits a
-// value.
-type hybrid struct {
-	varint.Reader
-	width int
-}
-
-// run is a stretch of it: n times the value of bytes, or n values packed.
-type run struct {
-	n      int
-	packed bool
-	bytes  []byte
-}
-
-func (h *hybrid) next() (run, bool) {
-	head := h.Uvarint()
-	n := head >> 1
-	if h.Bad || n == 0 {
-		return run{}, false
-	}
-	if head&1 == 0 {
-		b := h.Bytes(uint64(h.width+7) / 8)
-		return run{n: int(min(n, 1<<31)), bytes: b}, b != nil
-	}
-	if n > uint64(len(h.B)) { // width is at least a bit, so eight take a byte
-		return run{}, false
-	}
-	b := h.Bytes(n * uint64(h.width))
-	return run{n: int(n) * 8, packed: true, bytes: b}, b != nil
-}
-
-// at is the value at a place of the run.
-func (r *run) at(i, width int) uint32 {
-	if r.packed {
-		return uint32(bitsAt(r.bytes, i*width, width))
-	}
-	var v uint32
-	for i, b := range r.bytes {
-		v |= uint32(b) << (8 * i)
-	}
-	return v
-}
-
-// bitsAt reads width <= 56 bits, least significant first.
-func bitsAt(b []byte, bit, width int) uint64 {
-	at := bit >> 3
-	var v uint64
-	if at+8 <= len(b) {
-		v = binary.LittleEndian.Uint64(b[at:])
-	} else {
-		for i, x := range b[at:] {
-			v |= uint64(x) << (8 * i)
-		}
-	}
-	return v >> (bit & 7) & (1<<width - 1)
-}
-
-// decodeHybrid reads n values, each below limit.
-func decodeHybrid(dst []uint32, src []byte, width, n int, limit uint32) ([]uint32, bool) {
-	if width < 1 || width > 32 {
-		return nil, false
-	}
-	h := hybrid{varint.Reader{B: src}, width}
-	dst = slices.Grow(dst[:0], n)[:n]
-	for i := 0; i < n; {
-		r, ok := h.next()
-		if !ok {
-			return nil, false
-		}
-		m := min(r.n, n-i)
-		if !unpackRun(dst[i:i+m], &r, width, limit) {
-			return nil, false
-		}
-		i += m
-	}
-	return dst, true
-}
-
-func unpackRun(dst []uint32, r *run, width int, limit uint32) bool {
-	if !r.packed {
-		v := r.at(0, width)
-		for i := range dst {
-			dst[i] = v
-		}
-		return v < limit
-	}
-	top := uint32(0)
-	for i := range dst {
-		v := uint32(bitsAt(r.bytes, i*width, width))
-		dst[i] = v
-		top = max(top, v)
-	}
-	return top < limit
-}
-
-// pickHybrid reads the values at the places of rows, which rise.
-func pickHybrid(dst []uint32, src []byte, width int, rows []int32, limit uint32) ([]uint32, bool) {
-	if width < 1 || width > 32 {
-		return nil, false
-	}
-	h := hybrid{varint.Reader{B: src}, width}
-	dst = dst[:0]
-	at := 0
-	for len(rows) > 0 {
-		r, ok := h.next()
-		if !ok {
-			return nil, false
-		}
-		for len(rows) > 0 && int(rows[0]) < at+r.n {
-			v := r.at(int(rows[0])-at, width)
-			if v >= limit {
-				return nil, false
-			}
-			dst = append(dst, v)
-			rows = rows[1:]
-		}
-		at += r.n
-	}
-	return dst, true
-}
-
-// decodeDelta reads n values in DELTA_BINARY_PACKED.
-func decodeDelta(dst []int64, src []byte, n int) ([]int64, bool) {
-	r := varint.Reader{B: src}
-	block, minis, total := r.Uvarint(), r.Uvarint(), r.Uvarint()
-	first := r.Varint()
-	if r.Bad || total != uint64(n) || minis == 0 || minis > 64 || block > 1<<16 || block%(minis*8) != 0 || block == 0 {
-		return nil, false
-	}
-	dst = slices.Grow(dst[:0], n)
-	if n == 0 {
-		return dst, true
-	}
-	dst = append(dst, first)
-	perMini := int(block / minis)
-	last := first
-	for len(dst) < n {
-		low := r.Varint()
-		widths := r.Bytes(minis)
-		for _, width := range widths {
-			if len(dst) == n {
-				break // what is left of the block has no body
-			}
-			b := r.Bytes(uint64(perMini) * uint64(width) / 8)
-			if r.Bad || width > 64 {
-				return nil, false
-			}
-			for i := range min(perMini, n-len(dst)) {
-				last += low + int64(wideBitsAt(b, i*int(width), int(width)))
-				dst = append(dst, last)
-			}
-		}
-		if r.Bad {
-			return nil, false
-		}
-	}
-	return dst, true
-}
-
-// wideBitsAt is bitsAt for up to 64 bits.
-func wideBitsAt(b []byte, bit, width int) uint64 {
-	if width <= 56 {
-		return bitsAt(b, bit, width)
-	}
-	low := bitsAt(b, bit, 32)
-	return low | bitsAt(b, bit+32, width-32)<<32
 }

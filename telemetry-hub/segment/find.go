@@ -1,11 +1,13 @@
 package segment
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"math"
 	"slices"
 
 	"github.com/telemesh/telemesh/internal/ids"
@@ -22,7 +24,8 @@ const (
 // Find returns the records of the trace or request ID, at most limit, in no
 // order. An ID that can be both is looked up as both. A foreign request ID may
 // be on the first hop only, so the traces that have it are taken whole (up to
-// 100 of them).
+// 100 of them). Where there are more than limit, those with the ID itself come
+// before those of its other traces, and the newest by start before older ones.
 //
 // Every row group that may hold a record is read once and in one range read (a
 // request ID that more than 8 groups hold may have some of them read twice).
@@ -34,6 +37,7 @@ func (s *Segment) Find(ctx context.Context, id string, limit int) ([]Found, erro
 		return nil, nil
 	}
 	l := lookup{Segment: s, limit: limit}
+	defer l.release()
 	first := wanted{requestID: id}
 	keys := []uint64{s.hash.request(id)}
 	if trace, ok := ids.ParseTraceID(id); ok {
@@ -60,6 +64,7 @@ func (s *Segment) Find(ctx context.Context, id string, limit int) ([]Found, erro
 // that a request ID was found in may go on in another segment.
 func (s *Segment) FindTraces(ctx context.Context, traces []ids.TraceID, limit int) ([]Found, error) {
 	l := lookup{Segment: s, limit: limit}
+	defer l.release()
 	w := wanted{traces: make(map[[16]byte]bool)}
 	var keys []uint64
 	for _, t := range traces {
@@ -84,17 +89,36 @@ type lookup struct {
 	*Segment
 	limit int
 	found []Found
+	done  int // of found, by the steps before
 	kept  map[int]*groupData
 	errs  []error
 }
 
-// run takes the records of w from the groups that the keys lead to.
+func (l *lookup) release() {
+	for _, d := range l.kept {
+		d.release()
+	}
+}
+
+// run takes the records of w from the groups that the keys lead to, those with
+// the newest first: what the limit cuts off is older than what it leaves.
 func (l *lookup) run(ctx context.Context, keys []uint64, w wanted) {
 	if len(keys) == 0 {
 		return
 	}
-	for _, number := range l.candidates(keys) {
-		if len(l.found) >= l.limit || ctx.Err() != nil {
+	l.done = len(l.found)
+	candidates := l.candidates(keys)
+	newest := func(number int) int64 {
+		if g, err := l.group(number); err == nil {
+			return g.stats.maxStart
+		}
+		return math.MaxInt64 // to be told
+	}
+	if len(candidates) > 1 {
+		slices.SortStableFunc(candidates, func(a, b int) int { return cmp.Compare(newest(b), newest(a)) })
+	}
+	for _, number := range candidates {
+		if ctx.Err() != nil || l.limit <= l.done || len(l.found) == l.limit && newest(number) <= l.oldest() {
 			break
 		}
 		if err := l.take(ctx, number, w); err != nil {
@@ -104,6 +128,15 @@ func (l *lookup) run(ctx context.Context, keys []uint64, w wanted) {
 	if err := ctx.Err(); err != nil {
 		l.errs = append(l.errs, err)
 	}
+}
+
+// oldest start of what this step has found.
+func (l *lookup) oldest() int64 {
+	oldest := int64(math.MaxInt64)
+	for i := range l.found[l.done:] {
+		oldest = min(oldest, l.found[l.done+i].Record.Start.UnixNano())
+	}
+	return oldest
 }
 
 // candidates are the row groups that may hold what the keys stand for. Where
@@ -174,104 +207,159 @@ func (s *Segment) block(i int) ([]uint64, error) {
 	return entries, nil
 }
 
-// take appends the records of one row group.
+// take adds the records of one row group, and cuts off what is older than the
+// limit leaves.
 func (l *lookup) take(ctx context.Context, number int, w wanted) error {
-	d := l.kept[number]
-	if d == nil {
-		var err error
-		if d, err = l.groupData(number); err != nil {
-			return err
-		}
-		if err := d.readAll(ctx); err != nil {
-			return err
-		}
-		if l.kept == nil {
-			l.kept = make(map[int]*groupData)
-		}
-		if len(l.kept) < keptGroups {
-			l.kept[number] = d
-		}
+	d, err := l.read(ctx, number)
+	if err != nil {
+		return err
+	}
+	if l.kept[number] == nil {
+		defer d.release()
 	}
 	rows, err := d.matching(w)
-	if len(rows) > 0 {
-		rows = rows[:min(len(rows), l.limit-len(l.found))]
-		var found []Found
-		var more error
-		found, more = d.records(rows)
-		l.found = append(l.found, found...)
-		err = errors.Join(err, more)
+	if rows, err = d.newest(rows, l.limit-l.done, err); len(rows) == 0 {
+		return err
 	}
-	return err
+	found, more := d.records(rows)
+	l.found = append(l.found, found...)
+	if len(l.found) > l.limit {
+		slices.SortStableFunc(l.found[l.done:], func(a, b Found) int { return b.Record.Start.Compare(a.Record.Start) })
+		l.found = l.found[:l.limit]
+	}
+	return errors.Join(err, more)
 }
 
-// matching are the rows that w wants. Where one of the two columns is damaged
-// the other still counts.
+// read reads a row group, or has it still.
+func (l *lookup) read(ctx context.Context, number int) (*groupData, error) {
+	if d := l.kept[number]; d != nil {
+		return d, nil
+	}
+	d, err := l.groupData(number)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.readAll(ctx); err != nil {
+		d.release()
+		return nil, err
+	}
+	if l.kept == nil {
+		l.kept = make(map[int]*groupData)
+	}
+	if len(l.kept) < keptGroups {
+		l.kept[number] = d
+	}
+	return d, nil
+}
+
+// newest cuts rows, which rise, to those n that started last. Without their
+// starts any will do, and the damage is added to err.
+func (d *groupData) newest(rows []int32, n int, err error) ([]int32, error) {
+	if len(rows) <= n {
+		return rows, err
+	}
+	e, present, damage := d.column(Start)
+	if !present {
+		return rows[:n], errors.Join(err, damage)
+	}
+	starts, ok := e.pickInts(d.mem, rows)
+	if !ok {
+		return rows[:n], errors.Join(err, d.corrupt(Start))
+	}
+	order := make([]int, len(rows))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(starts[b], starts[a]) })
+	kept := make([]int32, n)
+	for i := range kept {
+		kept[i] = rows[order[i]]
+	}
+	slices.Sort(kept)
+	return kept, err
+}
+
+// matching are the rows that w wants, which rise. Where one of the two columns
+// is damaged the other still counts.
 func (d *groupData) matching(w wanted) ([]int32, error) {
 	var errs []error
-	in := make([]bool, d.rows)
-	if len(w.traces) > 0 {
-		errs = append(errs, d.markTraces(in, w.traces))
-	}
+	rows, err := d.rowsOfTraces(w.traces)
+	errs = append(errs, err)
 	if w.requestID != "" {
-		errs = append(errs, d.markTexts(RequestID, in, w.requestID, true))
-	}
-	if w.not != "" {
-		errs = append(errs, d.markTexts(RequestID, in, w.not, false))
-	}
-	var rows []int32
-	for i, ok := range in {
-		if ok {
-			rows = append(rows, int32(i))
+		more, err := d.rowsOfRequest(w.requestID)
+		errs = append(errs, err)
+		if len(more) > 0 {
+			rows = append(rows, more...)
+			slices.Sort(rows)
+			rows = slices.Compact(rows)
 		}
+	}
+	if w.not != "" && len(rows) > 0 {
+		not, err := d.rowsOfRequest(w.not)
+		errs = append(errs, err)
+		rows = slices.DeleteFunc(rows, func(row int32) bool {
+			_, found := slices.BinarySearch(not, row)
+			return found
+		})
 	}
 	return rows, errors.Join(errs...)
 }
 
-func (d *groupData) markTraces(in []bool, traces map[[16]byte]bool) error {
+func (d *groupData) rowsOfTraces(traces map[[16]byte]bool) ([]int32, error) {
+	if len(traces) == 0 {
+		return nil, nil
+	}
 	e, present, err := d.column(TraceID)
 	if !present {
-		return err
+		return nil, err
 	}
-	hit := make([]bool, e.entries)
-	any := false
-	for i := range hit {
-		hit[i] = traces[[16]byte(e.dict[16*i:])]
-		any = any || hit[i]
-	}
+	hit, any := d.hitTraces(&e, traces)
 	if !any {
-		return nil // a hash that two IDs share
+		return nil, nil // a hash that two IDs share
 	}
-	codes, ok := e.codes(nil, e.rows)
+	rows, ok := e.selectRows(nil, hit)
 	if !ok {
-		return d.corrupt(TraceID)
+		return nil, d.corrupt(TraceID)
 	}
-	for i, c := range codes {
-		in[i] = in[i] || hit[c]
-	}
-	return nil
+	return rows, nil
 }
 
-// markTexts sets in to mark where a row has the text.
-func (d *groupData) markTexts(c Column, in []bool, text string, mark bool) error {
-	e, present, err := d.column(c)
-	if !present {
-		return err
+// hitTraces tells which entries of the dictionary are among the traces.
+func (d *groupData) hitTraces(e *encoded, traces map[[16]byte]bool) (hit []bool, any bool) {
+	hit = d.mem.hits(e.entries)
+	if len(traces) > 1 {
+		for i := range hit {
+			hit[i] = traces[[16]byte(e.dict[16*i:])]
+			any = any || hit[i]
+		}
+		return hit, any
 	}
-	dict, ok := e.texts()
-	if !ok {
-		return d.corrupt(c)
-	}
-	if !slices.Contains(dict, text) {
-		return nil
-	}
-	codes, ok := e.codes(nil, e.rows)
-	if !ok {
-		return d.corrupt(c)
-	}
-	for i, code := range codes {
-		if dict[code] == text {
-			in[i] = mark
+	for trace := range traces { // mostly it is one, and a comparison costs less than a hash
+		for i := range hit {
+			hit[i] = trace == [16]byte(e.dict[16*i:])
+			any = any || hit[i]
 		}
 	}
-	return nil
+	return hit, any
+}
+
+func (d *groupData) rowsOfRequest(id string) ([]int32, error) {
+	e, present, err := d.column(RequestID)
+	if !present {
+		return nil, err
+	}
+	code, found, ok := e.find(id)
+	if !ok {
+		return nil, d.corrupt(RequestID)
+	}
+	if !found {
+		return nil, nil
+	}
+	hit := d.mem.hits(e.entries)
+	hit[code] = true
+	rows, ok := e.selectRows(nil, hit)
+	if !ok {
+		return nil, d.corrupt(RequestID)
+	}
+	return rows, nil
 }

@@ -2,6 +2,7 @@ package segment
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/telemesh/telemesh/api/telemetry/record"
@@ -101,9 +102,8 @@ func (d *groupData) fill(c Column, rows []int32, found []Found, origins []origin
 	ok := true
 	switch specs[c].kind {
 	case kindUUID:
-		var codes []uint32
-		codes, ok = pickHybrid(nil, e.body, e.width, rows, uint32(e.entries))
-		for i, code := range codes {
+		d.mem.codes, ok = e.pick(d.mem.codes, rows)
+		for i, code := range d.mem.codes {
 			found[i].Record.TraceID = [16]byte(e.dict[16*code:])
 		}
 	case kindID:
@@ -117,7 +117,7 @@ func (d *groupData) fill(c Column, rows []int32, found []Found, origins []origin
 		}
 	case kindText:
 		var list []string
-		list, ok = e.pickTexts(rows)
+		list, ok = e.pickTexts(d.mem, rows)
 		for i, s := range list {
 			if c >= firstOrigin && c <= lastOrigin {
 				origins[i][c-firstOrigin] = s
@@ -129,7 +129,7 @@ func (d *groupData) fill(c Column, rows []int32, found []Found, origins []origin
 		return d.fillAttributes(&e, rows, found)
 	default:
 		var list []int64
-		list, ok = e.pickInts(rows)
+		list, ok = e.pickInts(d.mem, rows)
 		for i, v := range list {
 			setInt(&found[i].Record, c, v)
 		}
@@ -148,16 +148,16 @@ func (d *groupData) fillAttributes(keyLeaf *encoded, rows []int32, found []Found
 	if !present {
 		return err
 	}
-	keys, starts, ok := keyLeaf.lists()
+	keys, starts, ok := keyLeaf.pickLists(d.mem, rows)
 	if !ok {
 		return d.corrupt(AttributeKeys)
 	}
-	values, _, ok := valueLeaf.lists()
-	if !ok || len(values) != len(keys) {
+	values, ends, ok := valueLeaf.pickLists(d.mem, rows)
+	if !ok || !slices.Equal(starts, ends) {
 		return d.corrupt(AttributeValues)
 	}
-	for i, row := range rows {
-		for at := starts[row]; at < starts[row+1]; at++ {
+	for i := range rows {
+		for at := starts[i]; at < starts[i+1]; at++ {
 			if found[i].Record.Attributes == nil {
 				found[i].Record.Attributes = make(map[string]string)
 			}
@@ -165,4 +165,19 @@ func (d *groupData) fillAttributes(keyLeaf *encoded, rows []int32, found []Found
 		}
 	}
 	return nil
+}
+
+// pickLists reads one leaf of a map column for some rows: the texts, and where
+// those of each row begin among them; the last entry is the end.
+func (e *encoded) pickLists(m *memory, rows []int32) (all []string, starts []int32, ok bool) {
+	if m.codes, m.starts, ok = e.lists(m.codes, m.starts, m); !ok {
+		return nil, nil, false
+	}
+	var picked []uint32
+	for _, row := range rows {
+		starts = append(starts, int32(len(picked)))
+		picked = append(picked, m.codes[m.starts[row]:m.starts[row+1]]...)
+	}
+	all, ok = e.textsOf(m, picked)
+	return all, append(starts, int32(len(picked))), ok
 }

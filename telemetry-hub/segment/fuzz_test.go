@@ -133,13 +133,27 @@ func FuzzPage(f *testing.F) {
 			return
 		}
 		c := chunk{dictLen: dictLen, dataLen: uint32(len(b)) - dictLen, compressed: compressed, sum: crc32.Checksum(b, castagnoli)}
-		if e, ok := d.decode(b, c, kind(k), rows); ok {
-			e.sweep()
-			if e.kind == kindText {
-				e.pickTexts([]int32{0, int32(rows - 1)})
+		m := d.borrow()
+		defer d.giveBack(m)
+		ends := []int32{0, int32(rows - 1)}
+		for _, lazily := range []bool{false, true} {
+			e, ok := d.decode(m, b, c, kind(k), rows, lazily)
+			if !ok {
+				continue
+			}
+			e.sweep(m)
+			switch e.kind {
+			case kindText:
+				e.pickTexts(m, ends)
+				e.find("GET")
+				e.selectRows(nil, m.hits(e.entries))
+			case kindInt:
+				e.selectRows(nil, m.hits(e.entries))
+			case kindMapKey, kindMapValue:
+				e.pickLists(m, ends)
 			}
 			if e.kind <= kindBool {
-				e.pickInts([]int32{0, int32(rows - 1)})
+				e.pickInts(m, ends)
 			}
 		}
 	})

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
-	"strings"
 	"time"
 )
 
@@ -18,8 +16,11 @@ type Query struct {
 	MinCode             uint32
 	Failed              bool // no response, a server error, or a gRPC status other than OK
 	MinDuration         time.Duration
-	Protocol            string
-	PathPrefix          string
+	// FailedOrSlow takes what failed, as Failed does, and what took at least so
+	// long; 0 is no condition.
+	FailedOrSlow time.Duration
+	Protocol     string
+	PathPrefix   string
 
 	// Columns are those that are asked for of what is yielded; what only
 	// conditions need is read anyway, and nothing else.
@@ -32,7 +33,10 @@ type Query struct {
 // are good until the function that they were yielded to returns.
 type Rows struct {
 	data     *groupData
-	selected []int32
+	selected []int32 // of every or of narrowed
+	every    []int32 // 0, 1, 2 …, never changed
+	narrowed []int32
+	all      bool // that are selected
 	ints     [numColumns][]int64
 	codes    [numColumns][]uint32
 	columns  [numColumns]loaded
@@ -43,7 +47,7 @@ type loaded struct {
 	encoded
 	done bool
 	dict []string
-	all  []string // of a map
+	list []string // of a map, nil until asked for
 	at   []int32
 }
 
@@ -149,6 +153,7 @@ func (s *scan) group(ctx context.Context, number int, yield func(*Rows) bool) (b
 	if s.prunable(number, &d.stats) {
 		return true, nil
 	}
+	defer d.release()
 	r := &s.rows
 	r.reset(d)
 	if err := d.read(ctx, s.conditions(d)); err != nil {
@@ -171,7 +176,8 @@ func (s *scan) group(ctx context.Context, number int, yield func(*Rows) bool) (b
 // prunable reports that no record of the group can match.
 func (s *scan) prunable(number int, g *groupStats) bool {
 	if g.maxStart < s.from || g.minStart >= s.to || g.maxDuration < int64(s.MinDuration) ||
-		g.maxCode < int64(s.MinCode) || s.Failed && !g.anyFailed {
+		g.maxCode < int64(s.MinCode) || s.Failed && !g.anyFailed ||
+		s.FailedOrSlow > 0 && !g.anyFailed && g.maxDuration < int64(s.FailedOrSlow) {
 		return true
 	}
 	if s.services == nil {
@@ -184,188 +190,6 @@ func (s *scan) prunable(number int, g *groupStats) bool {
 	}
 	return s.Source != "" && !has(setSource, s.Source) ||
 		s.Destination != "" && (!has(setDestination, s.Destination) || s.Failed && !has(setFailed, s.Destination))
-}
-
-// conditions are the columns that the filter looks at.
-func (s *scan) conditions(d *groupData) (list []Column) {
-	for _, c := range []struct {
-		column Column
-		needed bool
-	}{
-		{Start, s.bounded(d)}, {Duration, s.MinDuration > 0}, {Code, s.MinCode > 0 || s.Failed}, {GRPCStatus, s.Failed},
-		{SourceService, s.Source != ""}, {DestinationService, s.Destination != ""}, {Protocol, s.Protocol != ""}, {Path, s.PathPrefix != ""},
-	} {
-		if c.needed {
-			list = append(list, c.column)
-		}
-	}
-	return list
-}
-
-// bounded reports that some rows of the group may lie outside of the time.
-func (s *scan) bounded(d *groupData) bool {
-	return d.stats.minStart < s.from || d.stats.maxStart >= s.to
-}
-
-// filter narrows the selection, by what leaves least first: of the later columns
-// only the values of the rows that are left are looked at, if they are few.
-func (s *scan) filter(r *Rows) error {
-	if s.MinCode > 0 {
-		if err := r.keepInts(Code, func(v int64) bool { return v >= int64(s.MinCode) }); err != nil {
-			return err
-		}
-	}
-	if s.Failed {
-		if err := r.keepFailed(); err != nil {
-			return err
-		}
-	}
-	equal := func(want string) func(string) bool { return func(have string) bool { return have == want } }
-	for _, t := range []struct {
-		column Column
-		text   string
-		match  func(string) bool
-	}{
-		{DestinationService, s.Destination, equal(s.Destination)},
-		{SourceService, s.Source, equal(s.Source)},
-		{Protocol, s.Protocol, equal(s.Protocol)},
-		{Path, s.PathPrefix, func(have string) bool { return strings.HasPrefix(have, s.PathPrefix) }},
-	} {
-		if t.text != "" {
-			if err := r.keepTexts(t.column, t.match); err != nil {
-				return err
-			}
-		}
-	}
-	if s.MinDuration > 0 {
-		if err := r.keepInts(Duration, func(v int64) bool { return v >= int64(s.MinDuration) }); err != nil {
-			return err
-		}
-	}
-	if s.bounded(r.data) {
-		return r.keepInts(Start, func(v int64) bool { return v >= s.from && v < s.to })
-	}
-	return nil
-}
-
-// reset begins with all rows of a group.
-func (r *Rows) reset(d *groupData) {
-	r.data = d
-	clear(r.columns[:])
-	r.selected = slices.Grow(r.selected[:0], d.rows)
-	for i := range d.rows {
-		r.selected = append(r.selected, int32(i))
-	}
-}
-
-// keep keeps the selected rows for which match says so.
-func (r *Rows) keep(match func(row int32) bool) {
-	kept := r.selected[:0]
-	for _, row := range r.selected {
-		if match(row) {
-			kept = append(kept, row)
-		}
-	}
-	r.selected = kept
-}
-
-func (r *Rows) keepInts(c Column, match func(int64) bool) error {
-	if len(r.selected) == 0 {
-		return nil
-	}
-	if err := r.load(c); err != nil {
-		return err
-	}
-	v := r.Ints(c)
-	if v == nil { // the file lacks the column: all are zero
-		if !match(0) {
-			r.selected = r.selected[:0]
-		}
-		return nil
-	}
-	r.keep(func(row int32) bool { return match(v[row]) })
-	return nil
-}
-
-func (r *Rows) keepFailed() error {
-	if len(r.selected) == 0 {
-		return nil
-	}
-	if err := errors.Join(r.load(Code), r.open(GRPCStatus)); err != nil {
-		return err
-	}
-	if r.columns[GRPCStatus].entries > 0 { // else all are null
-		if err := r.load(GRPCStatus); err != nil {
-			return err
-		}
-	}
-	code, grpc := r.Ints(Code), r.Ints(GRPCStatus)
-	r.keep(func(row int32) bool {
-		var c, g int64
-		if code != nil {
-			c = code[row]
-		}
-		if grpc != nil {
-			g = grpc[row]
-		}
-		return failed(c, g)
-	})
-	return nil
-}
-
-// keepTexts looks at the dictionary first: mostly it has none, and the codes
-// need not be read, or all.
-func (r *Rows) keepTexts(c Column, match func(string) bool) error {
-	if len(r.selected) == 0 {
-		return nil
-	}
-	l := &r.columns[c]
-	if err := r.open(c); err != nil {
-		return err
-	}
-	hit, hits := make([]bool, len(l.dict)), 0
-	for i, s := range l.dict {
-		if hit[i] = match(s); hit[i] {
-			hits++
-		}
-	}
-	switch {
-	case hits == 0: // also if the file lacks the column
-		r.selected = r.selected[:0]
-		return nil
-	case hits == len(hit):
-		return nil
-	}
-	if len(r.selected) < l.rows/fewRows {
-		return r.keepPicked(c, hit)
-	}
-	if err := r.load(c); err != nil {
-		return err
-	}
-	codes := r.codes[c]
-	r.keep(func(row int32) bool { return hit[codes[row]] })
-	return nil
-}
-
-// fewRows of a group are picked out of it without decoding the rest.
-const fewRows = 16
-
-// keepPicked keeps the selected rows whose codes are hit.
-func (r *Rows) keepPicked(c Column, hit []bool) error {
-	l := &r.columns[c]
-	codes, ok := pickHybrid(r.codes[c], l.body, l.width, r.selected, uint32(l.entries))
-	if !ok {
-		return r.data.corrupt(c)
-	}
-	r.codes[c] = codes
-	kept := r.selected[:0]
-	for i, row := range r.selected {
-		if hit[codes[i]] {
-			kept = append(kept, row)
-		}
-	}
-	r.selected = kept
-	return nil
 }
 
 // open decompresses a column and reads its dictionary.
@@ -405,9 +229,12 @@ func (r *Rows) load(c Column) error {
 	case kindUUID, kindText:
 		r.codes[c], ok = l.encoded.codes(r.codes[c], l.rows)
 	case kindMapKey, kindMapValue:
-		l.all, l.at, ok = l.lists()
+		r.codes[c], l.at, ok = l.lists(r.codes[c], l.at, r.data.mem)
+		if ok {
+			l.dict, ok = l.texts()
+		}
 	default:
-		r.ints[c], ok = l.intsWith(r.ints[c], &r.codes[c])
+		r.ints[c], ok = l.ints(r.ints[c], r.data.mem)
 	}
 	if !ok {
 		return r.data.corrupt(c)
@@ -420,10 +247,16 @@ func (r *Rows) load(c Column) error {
 // AttributeValues, whose lists go together. It is nil if the column was not
 // asked for.
 func (r *Rows) List(c Column, row int32) []string {
-	if l := &r.columns[c]; l.done && l.at != nil {
-		return l.all[l.at[row]:l.at[row+1]]
+	l := &r.columns[c]
+	if !l.done || l.kind != kindMapKey && l.kind != kindMapValue {
+		return nil
 	}
-	return nil
+	if l.list == nil {
+		for _, code := range r.codes[c] {
+			l.list = append(l.list, l.dict[code])
+		}
+	}
+	return l.list[l.at[row]:l.at[row+1]]
 }
 
 // Aggregates are the sums per minute, edge and protocol, from the index alone.

@@ -22,6 +22,9 @@ type LocalRange struct{ R io.ReaderAt }
 // ReadRange implements Range.
 func (l LocalRange) ReadRange(_ context.Context, p []byte, offset int64) error {
 	if n, err := l.R.ReadAt(p, offset); n < len(p) {
+		if errors.Is(err, io.EOF) { // a local file does not end early for a while
+			return fmt.Errorf("%w: it ends before %d", ErrCorrupt, offset+int64(len(p)))
+		}
 		return fmt.Errorf("read %d bytes at %d: %w", len(p), offset, err)
 	}
 	return nil
@@ -202,6 +205,14 @@ type groupData struct {
 	group
 	at    []int64 // offset of each leaf in the file, and the end
 	spans []span
+	mem   *memory // of spans and pages, until release
+}
+
+// release ends the use of the group and of all that was handed out of it but
+// texts, IDs and numbers.
+func (d *groupData) release() {
+	d.segment.decoder.giveBack(d.mem)
+	d.mem, d.spans = nil, nil
 }
 
 // span is a piece of the file.
@@ -215,7 +226,7 @@ func (s *Segment) groupData(number int) (*groupData, error) {
 	if err != nil {
 		return nil, fmt.Errorf("segment %s: %w", s.name, err)
 	}
-	d := &groupData{segment: s, number: number, group: g, at: make([]int64, 0, len(g.chunks)+1)}
+	d := &groupData{segment: s, number: number, group: g, at: make([]int64, 0, len(g.chunks)+1), mem: s.decoder.borrow()}
 	at := g.offset
 	for _, c := range g.chunks {
 		d.at = append(d.at, at)
@@ -231,7 +242,7 @@ func (d *groupData) readAll(ctx context.Context) error {
 }
 
 func (d *groupData) readSpan(ctx context.Context, from, to int64) error {
-	b := make([]byte, to-from)
+	b := d.mem.bytes(int(to - from))
 	if err := d.segment.data.ReadRange(ctx, b, from); err != nil {
 		return fmt.Errorf("segment %s: row group %d: %w", d.segment.name, d.number, err)
 	}
@@ -291,7 +302,7 @@ func (d *groupData) column(c Column) (e encoded, present bool, err error) {
 	if leaf < 0 {
 		return e, false, nil
 	}
-	e, ok := d.segment.decoder.decode(d.bytes(leaf), d.chunks[leaf], d.segment.columns[leaf].kind, d.rows)
+	e, ok := d.segment.decoder.decode(d.mem, d.bytes(leaf), d.chunks[leaf], d.segment.columns[leaf].kind, d.rows, true)
 	if !ok {
 		return e, false, d.segment.corrupt(d.number, leaf)
 	}
