@@ -1,6 +1,7 @@
 package segment
 
 import (
+	"bytes"
 	"encoding/binary"
 	"maps"
 	"slices"
@@ -141,22 +142,28 @@ func (e *groupEncoder) encodeSmall(v []int64, nullable bool) chunkMeta {
 	return m
 }
 
-// encodeTraces writes the trace IDs. The rows are sorted, so equal ones stand
-// together and the dictionary is sorted too.
+// encodeTraces writes the trace IDs. Those of one trace stand together.
 func (e *groupEncoder) encodeTraces(b []byte, rows []uint64) chunkMeta {
 	e.codes, e.dict = e.codes[:0], e.dict[:0]
 	traces := e.facts.traces
+	low, high := 0, 0
 	for _, row := range rows {
 		id := [16]byte(b[row*16:])
 		if n := len(traces); n == 0 || traces[n-1] != id {
 			traces = append(traces, id)
 			e.dict = append(e.dict, id[:]...)
+			if bytes.Compare(id[:], traces[low][:]) < 0 {
+				low = n
+			}
+			if bytes.Compare(id[:], traces[high][:]) > 0 {
+				high = n
+			}
 		}
 		e.codes = append(e.codes, int32(len(traces)-1))
 	}
 	e.facts.traces = traces
 	m := e.pages.dictionaryColumn(coded{entries: len(traces), dict: e.dict, codes: e.codes})
-	m.low, m.high = slices.Clone(traces[0][:]), slices.Clone(traces[len(traces)-1][:])
+	m.low, m.high = slices.Clone(traces[low][:]), slices.Clone(traces[high][:])
 	return m
 }
 

@@ -265,7 +265,7 @@ func TestFindReadsEachRowGroupOnce(t *testing.T) {
 	// One request ID on a record in each of several groups, and traces that have it.
 	rs := make([]record.Record, 100)
 	for i := range rs {
-		rs[i] = record.Record{Start: time.Unix(1, 0), TraceID: [16]byte{byte(i / 2 * 5), 15: 1}, SpanID: [8]byte{byte(i)}}
+		rs[i] = record.Record{Start: time.Unix(0, bookinfoStart+int64(i)*30e6), TraceID: [16]byte{byte(i / 2 * 5), 15: 1}, SpanID: [8]byte{byte(i)}}
 		if i%40 == 0 {
 			rs[i].RequestID = "order-4711"
 		}
