@@ -83,6 +83,31 @@ func BenchmarkFind(b *testing.B) {
 	b.ReportMetric(float64(hits)/float64(b.N), "records")
 }
 
+// BenchmarkMerge makes one segment of three that share their traces.
+func BenchmarkMerge(b *testing.B) {
+	from := splitTraces(b, newTestDecoder(b), 3, bookinfoBatches(b, 1, benchRows))
+	path := filepath.Join(b.TempDir(), "1.parquet")
+	for _, c := range []struct {
+		name string
+		o    MergeOptions
+	}{
+		{"all", MergeOptions{}},
+		{"failed or slow, whole", MergeOptions{Keep: Query{FailedOrSlow: 40 * time.Millisecond}, WholeTraces: true}},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			var s Summary
+			b.ReportAllocs()
+			used := cpuTime()
+			for b.Loop() {
+				s = mustMerge(b, path, c.o, from...)
+			}
+			b.ReportMetric(float64((cpuTime()-used).Microseconds())/float64(b.N)/benchRows, "cpu-µs/row-read")
+			b.ReportMetric(float64(s.Rows)/benchRows, "kept")
+			b.ReportMetric(float64(s.DataBytes)/float64(s.Rows), "data-B/row")
+		})
+	}
+}
+
 // BenchmarkScanErrors finds what failed at one service.
 func BenchmarkScanErrors(b *testing.B) {
 	s, _ := benchSegment(b)

@@ -82,10 +82,24 @@ func (b *Builder) Add(c *record.Columns, edges []*telemetryv1.Edge, sender strin
 		b.flush()
 	}
 	b.window.add(c, edges, sender)
+	return b.flushFull()
+}
+
+// flushFull flushes a window that has its rows, or much text.
+func (b *Builder) flushFull() error {
 	if b.window.rows >= b.o.Window || b.window.dictBytes() > maxDictBytes {
 		b.flush()
 	}
 	return b.err
+}
+
+// addRows takes the selected rows of a row group.
+func (b *Builder) addRows(a *absorber, r *Rows) error {
+	if b.window.rows > 0 && b.window.rows+len(r.selected) > max(b.o.Window, groupRows) {
+		b.flush()
+	}
+	a.add(b.window, r)
+	return b.flushFull()
 }
 
 // Rows counts the records added.

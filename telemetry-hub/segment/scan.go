@@ -95,14 +95,18 @@ func (r *Rows) SpanID(c Column, row int32) (id [8]byte) {
 // Records builds the selected records, at most limit, with all their columns.
 // What the scan had not read is read now.
 func (r *Rows) Records(ctx context.Context, limit int) ([]Found, error) {
+	if err := r.data.read(ctx, allColumns()); err != nil {
+		return nil, err
+	}
+	return r.data.records(r.selected[:min(len(r.selected), limit)])
+}
+
+func allColumns() []Column {
 	all := make([]Column, numColumns)
 	for c := range all {
 		all[c] = Column(c)
 	}
-	if err := r.data.read(ctx, all); err != nil {
-		return nil, err
-	}
-	return r.data.records(r.selected[:min(len(r.selected), limit)])
+	return all
 }
 
 // Scan yields the matching records of one row group after another, until yield
@@ -110,13 +114,8 @@ func (r *Rows) Records(ctx context.Context, limit int) ([]Found, error) {
 // damaged is passed over and told: the error then wraps ErrCorrupt, and what was
 // yielded is good.
 func (s *Segment) Scan(ctx context.Context, q Query, yield func(*Rows) bool) error {
-	c := scan{Segment: s, from: math.MinInt64, to: math.MaxInt64, Query: q}
-	if !q.From.IsZero() {
-		c.from = q.From.UnixNano()
-	}
-	if !q.To.IsZero() {
-		c.to = q.To.UnixNano()
-	}
+	var c scan
+	c.use(s, q)
 	var errs []error
 	for i := range s.header.groups {
 		if q.Backwards {
@@ -142,6 +141,17 @@ type scan struct {
 	Query
 	from, to int64
 	rows     Rows
+}
+
+// use begins with a segment. What was read of another before is void.
+func (s *scan) use(of *Segment, q Query) {
+	s.Segment, s.Query, s.from, s.to = of, q, math.MinInt64, math.MaxInt64
+	if !q.From.IsZero() {
+		s.from = q.From.UnixNano()
+	}
+	if !q.To.IsZero() {
+		s.to = q.To.UnixNano()
+	}
 }
 
 // group scans one row group; false ends the scan.

@@ -24,6 +24,9 @@ type Summary struct {
 	DataBytes, IndexBytes int64
 	// MinStart and MaxStart in Unix nanoseconds; 0 if there are no rows.
 	MinStart, MaxStart int64
+	// SkippedGroups of a merge were damaged, so that their SkippedRows are not in
+	// the segment; 0 of others.
+	SkippedGroups, SkippedRows int
 }
 
 // Seal ends the segment: the footer is written, the file synced, read back and

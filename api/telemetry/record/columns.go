@@ -26,3 +26,7 @@ func (c *Columns) Texts(number int) (dict []string, codes []uint32) {
 // SplitAttributes reads an entry of the dictionary of ColAttributes. It keeps
 // what it can read, and is nil if there is nothing.
 func SplitAttributes(s string) map[string]string { return splitAttributes(s) }
+
+// JoinAttributes is the reverse: equal maps give equal texts, an empty one the
+// empty text.
+func JoinAttributes(m map[string]string) string { return joinAttributes(m) }
