@@ -3,7 +3,7 @@ package segment
 import (
 	"fmt"
 	"hash/crc32"
-	"sync"
+	"runtime"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -14,7 +14,7 @@ import (
 // process; it is safe for concurrent use.
 type Decoder struct {
 	zstd *zstd.Decoder
-	pool sync.Pool // of *memory
+	free chan *memory
 }
 
 // maxPageBytes bounds the memory that a page can claim.
@@ -27,7 +27,7 @@ func NewDecoder() (*Decoder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create zstd decoder: %w", err)
 	}
-	return &Decoder{zstd: z}, nil
+	return &Decoder{zstd: z, free: make(chan *memory, 2*runtime.GOMAXPROCS(0))}, nil
 }
 
 // Close releases the decoder.

@@ -15,7 +15,7 @@ type memory struct {
 
 const (
 	minSlab = 256 << 10
-	maxSlab = 8 << 20 // more is not kept
+	maxSlab = 4 << 20 // more is not kept
 )
 
 // bytes hands out n bytes, which are not zeroed and good until release.
@@ -40,18 +40,23 @@ func (m *memory) hits(n int) []bool {
 
 // borrow takes memory for one row group.
 func (d *Decoder) borrow() *memory {
-	if m, ok := d.pool.Get().(*memory); ok {
+	select {
+	case m := <-d.free:
 		return m
+	default:
+		return new(memory)
 	}
-	return new(memory)
 }
 
-// giveBack ends the use of everything that m has handed out.
+// giveBack ends the use of everything that m has handed out. The list is short,
+// and no collection empties it, as it would a sync.Pool.
 func (d *Decoder) giveBack(m *memory) {
-	if m == nil {
+	if m == nil || cap(m.slab) > maxSlab {
 		return
 	}
-	if m.slab = m.slab[:0]; cap(m.slab) <= maxSlab {
-		d.pool.Put(m)
+	m.slab = m.slab[:0]
+	select {
+	case d.free <- m:
+	default:
 	}
 }

@@ -274,7 +274,7 @@ func TestAMergeOfManyOriginsAndAttributes(t *testing.T) {
 	rs, edges := make([]record.Record, 1200), make([]*telemetryv1.Edge, 1200)
 	for i := range rs {
 		rs[i] = record.Record{Start: time.Unix(int64(i), 0), TraceID: [16]byte{byte(i), byte(i >> 8), 2}, Edge: uint32(i)}
-		edges[i] = &telemetryv1.Edge{Source: pod("a", "v1", i), Destination: pod("b", "v1", i/2)}
+		edges[i] = &telemetryv1.Edge{Source: pod("a", "v1", i), Destination: pod("b", "v1", i)}
 	}
 	batches = append(batches, c.batch(t, rs, edges, "gateway"))
 	from := splitTraces(t, d, 3, batches)

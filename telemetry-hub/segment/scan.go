@@ -160,10 +160,10 @@ func (s *scan) group(ctx context.Context, number int, yield func(*Rows) bool) (b
 	if err != nil {
 		return true, err
 	}
+	defer d.release()
 	if s.prunable(number, &d.stats) {
 		return true, nil
 	}
-	defer d.release()
 	r := &s.rows
 	r.reset(d)
 	if err := d.read(ctx, s.conditions(d)); err != nil {
