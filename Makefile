@@ -40,7 +40,7 @@ ui: $(UI_BUILT) ## the web UI, which the hub embeds
 .PHONY: test
 test: tools conformance-tools build ## everything that continuous integration runs
 	go vet ./...
-	go test -race ./...
+	TELEMESH_TEST_TOOLS=installed go test -race ./...
 	cd $(UI) && npm test && npm run lint
 	$(run-e2e)
 
@@ -106,7 +106,7 @@ grpc-interop: conformance-tools build ## gRPC's interoperability cases through t
 	go test -count=1 -tags e2e -run TestGRPCInterop -v ./internal/e2e
 
 .PHONY: tools
-tools: ## installs what the tests need from Debian, if it is missing
+tools: need-node ## installs what the tests need from Debian and npm, if it is missing
 	scripts/install-test-tools.sh
 
 .PHONY: lint
@@ -144,7 +144,7 @@ check-generated: generate ## fails when generated code is not what its source sa
 
 .PHONY: clean
 clean: ## removes what was built
-	rm -rf bin $(UI)/node_modules $(UI)/test-results $(UI)/playwright-report
+	rm -rf bin tools/duckdb/node_modules $(UI)/node_modules $(UI)/test-results $(UI)/playwright-report
 	find $(UI)/dist -mindepth 1 ! -name .gitkeep -delete
 
 .PHONY: need-go

@@ -1,12 +1,29 @@
 #!/usr/bin/env bash
 # Installs from Debian what the tests need and this machine lacks, or with the
-# argument "bench" what the benchmarks do. Does nothing, and needs no rights,
-# where everything is there.
+# argument "bench" what the benchmarks do, and from npm what the tests read
+# segments with. Does nothing, and needs no rights, where everything is there.
 set -euo pipefail
 
 die() {
   printf 'install-test-tools: %s\n' "$*" >&2
   exit 1
+}
+
+# A copy of the lock file beside what was installed says for which lock it was.
+install_duckdb() {
+  local folder modules
+  folder=$(dirname "$0")/../tools/duckdb
+  modules=$folder/node_modules
+  cmp -s "$folder/package-lock.json" "$modules/.installed-lock.json" && return
+  command -v npm >/dev/null ||
+    die "npm is missing: install Node 20.19 or later with npm from https://nodejs.org and run make test again"
+  # Not npm ci, which wants the binaries of all platforms in the lock: versions
+  # are exact, and what is in the lock is checked against it.
+  (cd "$folder" && npm install --no-save) ||
+    die "DuckDB could not be installed: see npm's message above; it needs a reachable npm registry (npm config get registry)"
+  (cd "$folder" && echo '{"one": "select 1"}' | node query.mjs >/dev/null) ||
+    die "DuckDB was installed and does not start: see its message above; it has binaries for Linux with glibc, and for others where npm offers them (@duckdb/node-bindings)"
+  cp "$folder/package-lock.json" "$modules/.installed-lock.json"
 }
 
 # A package is missing when the program that the tests run is.
@@ -32,6 +49,7 @@ case ${1:-test} in
     need 'gcc libc6-dev' gcc # the race detector links with cgo
     # Capture is tested with real rules in network namespaces of its own.
     need 'nftables iptables iproute2' ip nft iptables-restore ip6tables-restore
+    install_duckdb
     ;;
   bench)
     need nginx-light nginx

@@ -85,7 +85,7 @@ func BenchmarkFind(b *testing.B) {
 
 // BenchmarkMerge makes one segment of three that share their traces.
 func BenchmarkMerge(b *testing.B) {
-	from := splitTraces(b, newTestDecoder(b), 3, bookinfoBatches(b, 1, benchRows))
+	from := splitTraces(b, newTestDecoder(b), 3, BuilderOptions{}, bookinfoBatches(b, 1, benchRows))
 	path := filepath.Join(b.TempDir(), "1.parquet")
 	for _, c := range []struct {
 		name string

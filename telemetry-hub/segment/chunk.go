@@ -186,10 +186,9 @@ func (e *encoded) pickTexts(m *memory, rows []int32) ([]string, bool) {
 
 // textsOf makes a string of each different code.
 func (e *encoded) textsOf(m *memory, codes []uint32) ([]string, bool) {
-	distinct := append(m.levels[0][:0], codes...)
-	slices.Sort(distinct)
-	distinct = slices.Compact(distinct)
-	m.levels[0] = distinct
+	m.levels[0] = append(m.levels[0][:0], codes...)
+	slices.Sort(m.levels[0])
+	distinct := slices.Compact(m.levels[0])
 	known := make([]string, 0, len(distinct))
 	at := uint64(0)
 	for code := uint32(0); len(known) < len(distinct); code++ {
