@@ -2,17 +2,20 @@
 // records of some minutes as a Parquet file that any engine can query, and an
 // index file beside it that finds a request with one read.
 //
-// A Builder takes decoded batches and seals them; Open gives a Segment, with
-// Find by trace or request ID, Scan by service, status, latency and time,
-// Aggregates from the index alone, and Verify. A segment is never changed.
+// A Builder takes decoded batches and seals them; Merge makes one segment of
+// several, of all their records or of those worth keeping longer; Open gives a
+// Segment, with Find by trace or request ID, Scan by service, status, latency
+// and time, Aggregates from the index alone, and Verify. A segment is never
+// changed.
 //
 // # The Parquet file
 //
 // Plain Parquet, format version 2, of flat columns and one map. A row group has
 // up to 8,192 rows and each column in it one v1 data page, behind a dictionary
-// page if it has one. Every page header has its CRC. Rows are ordered by trace
-// ID, and within a trace by hop, inside a sealing window of 65,536 rows; from
-// window to window only by time of arrival.
+// page if it has one. Every page header has its CRC. Inside a sealing window of
+// 65,536 rows those of a trace stand together, by hop, and the traces by their
+// first start; from window to window rows are ordered only by time of arrival.
+// No reader may count on an order: it has changed within a schema version.
 //
 //	column kind                 stored as
 //	time, integers              INT64, DELTA_BINARY_PACKED, not compressed
