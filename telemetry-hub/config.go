@@ -21,8 +21,12 @@ type Config struct {
 	InsecureListen bool
 	// RetentionBytes bounds the record store, and RetentionAge how old its records
 	// get, if above 0; MetricsRetention bounds the TSDB.
-	RetentionBytes   int64
-	RetentionAge     time.Duration
+	RetentionBytes int64
+	RetentionAge   time.Duration
+	// RetentionFailed is how old requests may get that failed, or took longer than
+	// RetentionSlow if that is above 0, beyond RetentionAge.
+	RetentionFailed  time.Duration
+	RetentionSlow    time.Duration
 	MetricsRetention time.Duration
 	// SealAfter and SealBytes are when records go from the log to a segment that
 	// other programs can read: whichever comes first.
@@ -69,10 +73,16 @@ func (c *Config) validate() error {
 	for _, f := range []struct {
 		flag  string
 		value time.Duration
-	}{{"--seal-after", c.SealAfter}, {"--retention-age", c.RetentionAge}} {
+	}{
+		{"--seal-after", c.SealAfter}, {"--retention-age", c.RetentionAge},
+		{"--retention-failed", c.RetentionFailed}, {"--retention-slow", c.RetentionSlow},
+	} {
 		if f.value < 0 {
 			errs = append(errs, fmt.Errorf("%s %v: want no negative duration", f.flag, f.value))
 		}
+	}
+	if c.RetentionFailed > 0 && c.RetentionFailed <= c.RetentionAge || c.RetentionFailed > 0 && c.RetentionAge == 0 {
+		errs = append(errs, fmt.Errorf("--retention-failed %v: want more than --retention-age, which is %v; say both", c.RetentionFailed, c.RetentionAge))
 	}
 	return errors.Join(errs...)
 }

@@ -132,6 +132,7 @@ func (h *Hub) openStore() error {
 	var err error
 	h.store, err = store.Open(store.Options{
 		Dir: filepath.Join(h.config.DataDir, "records"), RetentionBytes: h.config.RetentionBytes, RetentionAge: h.config.RetentionAge,
+		KeepFailed: h.config.RetentionFailed, Slow: h.config.RetentionSlow,
 		FileBytes: h.config.SealBytes, SealAfter: h.config.SealAfter, Checkpoint: h.state.Export, Logger: h.log,
 	},
 		func(b *telemetryv1.Batch) { h.graph.Restore(h.state.Apply(b)) },

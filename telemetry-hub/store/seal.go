@@ -16,13 +16,15 @@ import (
 // tidyEvery is how often Run looks at the retention, and tries again what failed.
 const tidyEvery = 10 * time.Second
 
-// Run seals log files as they are closed, and drops what retention does not keep,
-// until ctx ends. What it has not sealed by then is sealed after the next start.
+// Run seals log files as they are closed, merges small segments, and drops what
+// retention does not keep, until ctx ends. What it has not sealed by then is sealed after the next start.
 func (s *Store) Run(ctx context.Context) error {
 	tick := time.NewTicker(tidyEvery)
 	defer tick.Stop()
 	for {
 		s.sealAll(ctx)
+		s.mergeSmall(ctx)
+		s.keepSome(ctx)
 		s.tidy()
 		select {
 		case <-s.work:
@@ -93,7 +95,7 @@ func (s *Store) seal(ctx context.Context, lf *logFile) (*sealedFile, error) {
 	if _, err := builder.Seal(); err != nil {
 		return nil, errors.Join(err, builder.Abort())
 	}
-	return s.openSegment(lf.number, lf.number)
+	return s.openSegment(path, lf.number, lf.number)
 }
 
 // addAll gives a log's records to the builder. It has a decoder of its own, so
@@ -179,15 +181,11 @@ func (s *Store) oldSegments() []*sealedFile {
 	if s.closed {
 		return nil
 	}
-	aged := int64(0)
-	if s.o.RetentionAge > 0 {
-		aged = s.o.Now().Add(-s.o.RetentionAge).UnixNano()
-	}
 	_, total := s.sizes()
 	n := 0
 	for ; n < len(s.segments); n++ {
 		sf := s.segments[n]
-		if total <= s.o.RetentionBytes && sf.newest >= aged || len(s.logs) > 0 && sf.last >= s.logs[0].number {
+		if total <= s.o.RetentionBytes && !s.aged(sf) || len(s.logs) > 0 && sf.last >= s.logs[0].number {
 			break
 		}
 		total -= sf.bytes
@@ -195,6 +193,12 @@ func (s *Store) oldSegments() []*sealedFile {
 	old := s.segments[:n]
 	s.segments = slices.Clone(s.segments[n:])
 	return old
+}
+
+// aged reports that a segment is older than anything of it is to be kept.
+func (s *Store) aged(sf *sealedFile) bool {
+	age := max(s.o.RetentionAge, s.o.KeepFailed)
+	return s.o.RetentionAge > 0 && sf.newest < s.o.Now().Add(-age).UnixNano()
 }
 
 // sizes are the bytes of the logs, and of logs and segments. The caller holds mu.

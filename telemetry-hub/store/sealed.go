@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,6 +28,8 @@ type sealedFile struct {
 	data, index    *os.File
 	bytes          int64 // of both
 	oldest, newest int64 // start of its records, Unix nanoseconds
+	kept           bool  // it has only what is kept longer than the rest
+	whole          bool  // a merge of it would lose something; guarded by the store's lock
 	users          users
 }
 
@@ -60,7 +63,7 @@ func (s *Store) openSegments() error {
 		if _, err := fmt.Sscanf(name, "%d-%d", &first, &last); !ok || err != nil || first > last {
 			continue
 		}
-		sf, err := s.openSegment(first, last)
+		sf, err := s.openSegment(filepath.Join(s.o.Dir, n.Name()), first, last)
 		if err != nil { // if its log is still there it is sealed anew, over this one
 			s.corrupt("segment cannot be opened, its records are not found; meshctl store verify says more", "file", n.Name(), "error", err)
 			continue
@@ -72,8 +75,7 @@ func (s *Store) openSegments() error {
 }
 
 // openSegment opens one segment, with a new index if the old one is of no use.
-func (s *Store) openSegment(first, last uint64) (*sealedFile, error) {
-	path := s.segmentPath(first, last)
+func (s *Store) openSegment(path string, first, last uint64) (*sealedFile, error) {
 	sf, err := s.openFiles(path)
 	if errors.Is(err, segment.ErrCorrupt) || errors.Is(err, fs.ErrNotExist) {
 		s.corrupt("index of a segment is unusable, a new one is made", "file", path, "error", err)
@@ -85,7 +87,7 @@ func (s *Store) openSegment(first, last uint64) (*sealedFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	sf.first, sf.last = first, last
+	sf.first, sf.last, sf.kept = first, last, strings.HasSuffix(path, keptSuffix+segmentSuffix)
 	for _, d := range sf.Damaged() {
 		s.corrupt("segment is damaged", "file", path, "error", d)
 	}
@@ -156,10 +158,8 @@ func (s *Store) reindex(path string) error {
 // between its publication and the removal of what it was made of.
 func (s *Store) dropReplaced() {
 	slices.SortFunc(s.segments, func(a, b *sealedFile) int {
-		if a.first != b.first {
-			return int(a.first) - int(b.first)
-		}
-		return int(b.last) - int(a.last) // the wider one first
+		// The wider one first, and what was kept of one before that one.
+		return cmp.Or(cmp.Compare(a.first, b.first), cmp.Compare(b.last, a.last), -cmp.Compare(len(a.path), len(b.path)))
 	})
 	kept := s.segments[:0]
 	for _, sf := range s.segments {

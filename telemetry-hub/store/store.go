@@ -13,6 +13,9 @@
 //	NNN.checkpoint       what all before that log had counted
 //	NNN-MMM.parquet      the records of the logs NNN to MMM
 //	NNN-MMM.parquet.index
+//	NNN-MMM-kept.parquet what is kept of them beyond the age of the rest
+//
+// Small segments are merged into larger ones.
 //
 // One goroutine writes (Append, Sync) and Run seals; any number read, and nobody
 // waits for them.
@@ -59,6 +62,10 @@ type Options struct {
 	RetentionBytes int64
 	// RetentionAge drops segments whose newest record is older; 0 keeps them.
 	RetentionAge time.Duration
+	// KeepFailed is how old requests may get that failed, or took longer than Slow
+	// if that is above 0: beyond RetentionAge only they are kept, with all their
+	// hops.
+	KeepFailed, Slow time.Duration
 	// FileBytes, SealAfter and LogHorizon override the constants above.
 	FileBytes             int64
 	SealAfter, LogHorizon time.Duration
