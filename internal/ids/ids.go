@@ -7,6 +7,7 @@
 package ids
 
 import (
+	"encoding/binary"
 	"encoding/hex"
 	"math/rand/v2"
 )
@@ -45,15 +46,30 @@ func putUint64(b []byte, v uint64) {
 func (t TraceID) String() string { return hex.EncodeToString(t[:]) }
 
 // AppendHex appends the 32-digit hexadecimal form.
-func (t TraceID) AppendHex(dst []byte) []byte { return hex.AppendEncode(dst, t[:]) }
+func (t TraceID) AppendHex(dst []byte) []byte {
+	var b [32]byte
+	t.put(&b)
+	return append(dst, b[:]...)
+}
+
+func (t TraceID) put(b *[32]byte) {
+	for i := range 4 {
+		putHex(b[8*i:], binary.BigEndian.Uint32(t[4*i:]))
+	}
+}
 
 // AppendUUID appends the form in which the trace ID serves as x-request-id.
 func (t TraceID) AppendUUID(dst []byte) []byte {
-	dst = append(hex.AppendEncode(dst, t[0:4]), '-')
-	dst = append(hex.AppendEncode(dst, t[4:6]), '-')
-	dst = append(hex.AppendEncode(dst, t[6:8]), '-')
-	dst = append(hex.AppendEncode(dst, t[8:10]), '-')
-	return hex.AppendEncode(dst, t[10:16])
+	var b [32]byte
+	t.put(&b)
+	var out [36]byte
+	copy(out[0:8], b[0:8])
+	copy(out[9:13], b[8:12])
+	copy(out[14:18], b[12:16])
+	copy(out[19:23], b[16:20])
+	copy(out[24:36], b[20:32])
+	out[8], out[13], out[18], out[23] = '-', '-', '-', '-'
+	return append(dst, out[:]...)
 }
 
 // IsZero reports whether there is no trace ID.
@@ -74,7 +90,12 @@ func (s SpanID) String() string {
 }
 
 // AppendHex appends the 16-digit hexadecimal form, also of none.
-func (s SpanID) AppendHex(dst []byte) []byte { return hex.AppendEncode(dst, s[:]) }
+func (s SpanID) AppendHex(dst []byte) []byte {
+	var b [16]byte
+	putHex(b[:8], binary.BigEndian.Uint32(s[:4]))
+	putHex(b[8:], binary.BigEndian.Uint32(s[4:]))
+	return append(dst, b[:]...)
+}
 
 // ParseTraceID reads 32 hexadecimal digits, or a UUID. Zero is refused.
 func ParseTraceID(s string) (TraceID, bool) {
@@ -83,19 +104,28 @@ func ParseTraceID(s string) (TraceID, bool) {
 	if !uuid && len(s) != 32 {
 		return id, false
 	}
-	at := 0
-	for i := range id {
-		if uuid && (i == 4 || i == 6 || i == 8 || i == 10) {
-			at++ // the dash
-		}
-		high, low := digit(s[at]|0x20), digit(s[at+1]|0x20) // letters of either case
-		if s[at] < '0' || s[at+1] < '0' || high > 15 || low > 15 {
-			return TraceID{}, false
-		}
-		id[i] = high<<4 | low
-		at += 2
+	var digits [32]byte
+	if uuid {
+		copy(digits[0:8], s[0:8])
+		copy(digits[8:12], s[9:13])
+		copy(digits[12:16], s[14:18])
+		copy(digits[16:20], s[19:23])
+		copy(digits[20:32], s[24:36])
+	} else {
+		copy(digits[:], s)
 	}
-	return id, !id.IsZero()
+	faults := uint64(0)
+	for i := range 4 {
+		w := binary.BigEndian.Uint64(digits[8*i:])
+		v, fault := hexOf(w | eachByte*0x20) // letters of either case
+		// What is below '0' must not become a digit by that.
+		faults |= fault | ^(w + eachByte*(0x80-'0'))
+		binary.BigEndian.PutUint32(id[4*i:], v)
+	}
+	if faults&(eachByte*0x80) != 0 || id.IsZero() {
+		return TraceID{}, false
+	}
+	return id, true
 }
 
 // Traceparent is a parsed W3C traceparent header.
@@ -116,42 +146,26 @@ func ParseTraceparent(s string) (Traceparent, bool) {
 	if s[:2] == "00" && len(s) != 55 || len(s) > 55 && s[55] != '-' {
 		return p, false
 	}
-	var version, flags [1]byte
-	ok := decodeLower(version[:], s[0:2]) && decodeLower(p.TraceID[:], s[3:35]) &&
-		decodeLower(p.SpanID[:], s[36:52]) && decodeLower(flags[:], s[53:55])
-	if !ok || p.TraceID.IsZero() || p.SpanID == (SpanID{}) {
+	// Eight digits at a time; version and flags are four of one such word.
+	ends := [8]byte{s[0], s[1], s[53], s[54], '0', '0', '0', '0'}
+	flags, faults := hexOf(binary.BigEndian.Uint64(ends[:]))
+	var digits [48]byte
+	copy(digits[:32], s[3:35])
+	copy(digits[32:], s[36:52])
+	for i := range 6 {
+		v, fault := hexOf(binary.BigEndian.Uint64(digits[8*i:]))
+		faults |= fault
+		if i < 4 {
+			binary.BigEndian.PutUint32(p.TraceID[4*i:], v)
+		} else {
+			binary.BigEndian.PutUint32(p.SpanID[4*i-16:], v)
+		}
+	}
+	if faults&(eachByte*0x80) != 0 || p.TraceID.IsZero() || p.SpanID == (SpanID{}) {
 		return Traceparent{}, false
 	}
-	p.Sampled = flags[0]&1 != 0
+	p.Sampled = flags>>16&1 != 0
 	return p, true
-}
-
-func decodeLower(dst []byte, s string) bool {
-	var faults byte
-	for i := range dst {
-		high, low := lowerDigits[s[2*i]], lowerDigits[s[2*i+1]]
-		faults |= high | low
-		dst[i] = high<<4 | low
-	}
-	return faults <= 15
-}
-
-// lowerDigits is digit as a table: no branch that random ids would mislead.
-var lowerDigits = func() (t [256]byte) {
-	for c := range t {
-		t[c] = digit(byte(c))
-	}
-	return t
-}()
-
-func digit(c byte) byte {
-	switch {
-	case c >= '0' && c <= '9':
-		return c - '0'
-	case c >= 'a' && c <= 'f':
-		return c - 'a' + 10
-	}
-	return 255
 }
 
 // String is the header's value, version 00.

@@ -1,6 +1,8 @@
 package ids
 
 import (
+	"encoding/binary"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -98,4 +100,24 @@ func FuzzParseTraceparent(f *testing.F) {
 			t.Errorf("%q reads as %v, written and read again as %v, %v", s, p, again, ok)
 		}
 	})
+}
+
+// TestHexOfEveryByte: eight digits at a time are the same digits as one by one.
+func TestHexOfEveryByte(t *testing.T) {
+	for c := range 256 {
+		for at := range 8 {
+			b := []byte("0189afed")
+			b[at] = byte(c)
+			want, err := strconv.ParseUint(string(b), 16, 32)
+			ok := err == nil && (c < 'A' || c > 'F')
+			v, faults := hexOf(binary.BigEndian.Uint64(b))
+			if got := faults&(eachByte*0x80) == 0; got != ok || ok && uint64(v) != want {
+				t.Errorf("hexOf(%q) = %x, %t; want %x, %t", b, v, got, want, ok)
+			}
+			s := string(b) + "000000000000000000000001"
+			if id, got := ParseTraceID(s); got != (err == nil) || got && id.String() != strings.ToLower(s) {
+				t.Errorf("ParseTraceID(%q) = %s, %t; want %t", s, id, got, err == nil)
+			}
+		}
+	}
 }

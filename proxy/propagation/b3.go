@@ -36,21 +36,20 @@ func parseB3(v string) carried {
 	return c
 }
 
-// readB3 reads the form of several headers.
-func readB3(h exchange.Header) carried {
+// readB3 reads the form of several headers into c, which is empty.
+func readB3(h exchange.Header, c *carried) {
 	trace, sampled := h.Get(vocab.HeaderB3TraceID), h.Get(vocab.HeaderB3Sampled)
 	if trace == "" && sampled == "" {
-		return carried{}
+		return
 	}
-	c := carried{present: true}
+	c.present = true
 	if trace != "" && !c.identify(trace, h.Get(vocab.HeaderB3SpanID)) {
-		c = carried{present: true}
+		*c = carried{present: true}
 	}
 	if h.Get(vocab.HeaderB3Flags) == "1" {
 		sampled = "d"
 	}
 	c.decide(sampled) // what it does not say, we say
-	return c
 }
 
 // identify takes the IDs over if they are valid.

@@ -94,13 +94,16 @@ func Stamp(x *exchange.Exchange) {
 
 func readAll(h exchange.Header, came *[formats]carried) {
 	if v := h.Get(vocab.HeaderTraceparent); v != "" {
-		p, ok := ids.ParseTraceparent(v)
-		came[w3c] = carried{present: true, valid: ok, trace: p.TraceID, span: p.SpanID, decided: ok, sampled: p.Sampled}
+		c := &came[w3c]
+		c.present = true
+		if p, ok := ids.ParseTraceparent(v); ok {
+			c.valid, c.trace, c.span, c.decided, c.sampled = true, p.TraceID, p.SpanID, true, p.Sampled
+		}
 	}
 	if v := h.Get(vocab.HeaderB3); v != "" {
 		came[b3Single] = parseB3(v)
 	}
-	came[b3Multi] = readB3(h)
+	readB3(h, &came[b3Multi])
 	if v := h.Get(vocab.HeaderUberTraceID); v != "" {
 		came[jaeger] = parseUber(v)
 	}
