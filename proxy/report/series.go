@@ -63,8 +63,7 @@ func newSeries(e *edge, k rowKey) *series {
 
 func (s *series) observe(r *record.Record) {
 	bucket := bucketOf(vocab.DurationBuckets, float64(r.Duration)/float64(time.Millisecond))
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.mu.Lock() // and no defer: this is every request's way
 	s.requests++
 	s.countDuration(histogram.Index(uint64(max(r.Duration, 0))))
 	s.durationSum += uint64(max(r.Duration, 0))
@@ -76,6 +75,7 @@ func (s *series) observe(r *record.Record) {
 		*e = exemplar{trace: r.TraceID, duration: r.Duration, at: r.Start.Add(r.Duration), fresh: true}
 	}
 	s.dirty = true
+	s.mu.Unlock()
 }
 
 func (s *series) countDuration(index int) {

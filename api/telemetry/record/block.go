@@ -27,26 +27,29 @@ var numberColumns = [...]int{
 	vocab.ColBytesIn, vocab.ColBytesOut, vocab.ColAttempts, vocab.ColSampled,
 }
 
-// textColumns are in the order of Add; set is the decoder's half.
+// textColumns are in the order of Add; set is the decoder's half. The first
+// shortLived of them may be views, which are overwritten after Add.
 var textColumns = [...]struct {
 	number int
 	set    func(*Record, string)
 }{
 	{vocab.ColRequestID, func(r *Record, s string) { r.RequestID = s }},
-	{vocab.ColProtocol, func(r *Record, s string) { r.Protocol = s }},
-	{vocab.ColVersion, func(r *Record, s string) { r.HTTPVersion = s }},
 	{vocab.ColMethod, func(r *Record, s string) { r.Method = s }},
 	{vocab.ColPath, func(r *Record, s string) { r.Path = s }},
 	{vocab.ColHost, func(r *Record, s string) { r.Host = s }},
+	{vocab.ColUserAgent, func(r *Record, s string) { r.UserAgent = s }},
+	{vocab.ColProtocol, func(r *Record, s string) { r.Protocol = s }},
+	{vocab.ColVersion, func(r *Record, s string) { r.HTTPVersion = s }},
 	{vocab.ColRoute, func(r *Record, s string) { r.Route = s }},
 	{vocab.ColFlags, func(r *Record, s string) { r.Flags = s }},
 	{vocab.ColDetail, func(r *Record, s string) { r.Detail = s }},
 	{vocab.ColUpstream, func(r *Record, s string) { r.Upstream = s }},
 	{vocab.ColVerdict, func(r *Record, s string) { r.Verdict = s }},
 	{vocab.ColRule, func(r *Record, s string) { r.Rule = s }},
-	{vocab.ColUserAgent, func(r *Record, s string) { r.UserAgent = s }},
 	{vocab.ColAttributes, func(r *Record, s string) { r.Attributes = splitAttributes(s) }},
 }
+
+const shortLived = 5
 
 // BlockOf holds all of rs.
 func BlockOf(rs []Record) *Block {
@@ -60,7 +63,8 @@ func BlockOf(rs []Record) *Block {
 // Rows counts the records.
 func (b *Block) Rows() int { return b.rows }
 
-// Add takes a record in. Its texts are copied where they are new.
+// Add takes a record in. Its texts are copied where they are new. RequestID,
+// Method, Path, Host and UserAgent may be overwritten afterwards, the others not.
 func (b *Block) Add(r *Record) {
 	start := r.Start.UnixNano()
 	b.starts = binary.AppendVarint(b.starts, start-b.last)
@@ -79,10 +83,10 @@ func (b *Block) Add(r *Record) {
 		b.numbers[i].add(b.rows, v)
 	}
 	for i, s := range [len(textColumns)]string{
-		r.RequestID, r.Protocol, r.HTTPVersion, r.Method, r.Path, r.Host, r.Route, r.Flags, r.Detail, r.Upstream,
-		r.Verdict, r.Rule, r.UserAgent, joinAttributes(r.Attributes),
+		r.RequestID, r.Method, r.Path, r.Host, r.UserAgent, r.Protocol, r.HTTPVersion, r.Route, r.Flags, r.Detail, r.Upstream,
+		r.Verdict, r.Rule, joinAttributes(r.Attributes),
 	} {
-		b.texts[i].add(b.rows, s)
+		b.texts[i].add(b.rows, s, i >= shortLived)
 	}
 	b.rows++
 }

@@ -48,7 +48,8 @@ func (c *numbers) reset() { c.first, c.body = 0, c.body[:0] }
 type texts struct {
 	dict  []byte // (uvarint(len) bytes)*
 	codes []byte // one for each row: a byte up to maxNarrow texts, else a uvarint
-	last  place  // of the row before
+	at    place  // of the row before
+	same  string // its text
 	index map[string]place
 }
 
@@ -61,22 +62,37 @@ const maxNarrow = 256
 // keptBytes of a dictionary stay after a reset; more is of unusual texts.
 const keptBytes = 16 << 10
 
-func (c *texts) add(row int, s string) {
+// add takes the text of a row. A lasting one is never overwritten: then it is kept
+// itself to compare with, and is mostly found to be the same by its address.
+func (c *texts) add(row int, s string, lasting bool) {
 	// Mostly it is the row before's, and a comparison costs less than a hash.
-	if row == 0 || s != string(c.dict[c.last.from:c.last.to]) {
-		p, ok := c.index[s]
-		if !ok {
-			p = c.learn(row, s)
-		}
-		c.last = p
+	if row == 0 || s != c.same {
+		c.change(row, s, lasting)
 	}
 	switch n := len(c.index); {
 	case n == 1:
 	case n <= maxNarrow:
-		c.codes = append(c.codes, byte(c.last.code))
+		c.codes = append(c.codes, byte(c.at.code))
 	default:
-		c.codes = binary.AppendUvarint(c.codes, uint64(c.last.code))
+		c.codes = binary.AppendUvarint(c.codes, uint64(c.at.code))
 	}
+}
+
+// change goes on with another text than the row before's.
+func (c *texts) change(row int, s string, lasting bool) {
+	p, ok := c.index[s]
+	if !ok {
+		p = c.learn(row, s)
+	}
+	c.at, c.same = p, s
+	if !lasting {
+		c.same = c.text(p)
+	}
+}
+
+// text is a view of dict, whose bytes stay as they are until the reset.
+func (c *texts) text(p place) string {
+	return unsafe.String(unsafe.SliceData(c.dict[p.from:]), int(p.to-p.from))
 }
 
 // learn adds a new text.
@@ -89,9 +105,7 @@ func (c *texts) learn(row int, s string) place {
 	p := place{code: uint32(n), from: uint32(len(c.dict))}
 	c.dict = append(c.dict, s...)
 	p.to = uint32(len(c.dict))
-	// The key is a view of dict, whose bytes stay as they are until the reset,
-	// which empties the index too.
-	c.index[unsafe.String(unsafe.SliceData(c.dict[p.from:]), len(s))] = p
+	c.index[c.text(p)] = p // the reset empties the index too
 	switch n {
 	case 1: // the rows so far had the first
 		for range row {
@@ -126,7 +140,7 @@ func (c *texts) widen() {
 // append leaves out a column that is empty in every row.
 func (c *texts) append(dst []byte, number int) []byte {
 	n := len(c.index)
-	if n == 0 || n == 1 && c.last.from == c.last.to {
+	if n == 0 || n == 1 && c.at.from == c.at.to {
 		return dst
 	}
 	var count [binary.MaxVarintLen64]byte
@@ -138,5 +152,5 @@ func (c *texts) reset() {
 	if c.dict, c.codes = c.dict[:0], c.codes[:0]; cap(c.dict) > keptBytes {
 		c.dict = nil
 	}
-	c.last = place{}
+	c.at, c.same = place{}, ""
 }
