@@ -6,13 +6,15 @@
 // (RFC 9112, section 11.2): what net/http or an application might repair is
 // refused here, answered with 400, counted, and the connection closed.
 //
-//	head.go     request and status lines, fields
-//	chunk.go    chunked bodies
-//	header.go   the handler's view of a head, and writing it out
-//	conn.go     a downstream connection from request to request
-//	forward.go  one request: attempts, body, answer
-//	answer.go   the answer's way back, and the sidecar's own answers
-//	pool.go     upstream connections
-//	sweep.go    what waits too long
-//	tunnel.go   CONNECT and Upgrade
+//	head.go      request and status lines, what fields mean
+//	fieldline.go the lines of the fields
+//	chunk.go     chunked bodies
+//	header.go    the handler's view of a head, and writing it out
+//	conn.go      a downstream connection from request to request
+//	forward.go   one request: attempts, body, answer
+//	attempt.go   how one attempt went
+//	answer.go    the answer's way back, and the sidecar's own answers
+//	pool.go      upstream connections
+//	sweep.go     what waits too long
+//	tunnel.go    CONNECT and Upgrade
 package http1

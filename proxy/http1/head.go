@@ -69,7 +69,7 @@ type head struct {
 	status         int  // of a response
 	minor          byte // 0 or 1: HTTP/1.minor
 	fields         []field
-	lengths        uint64 // of the fields' names, a bit each, modulo 64
+	names          uint64 // nameBit of each field
 	length         int64  // Content-Length, -1 without
 	hosts          int    // Host fields
 	connections    int    // Connection fields
@@ -82,7 +82,11 @@ type head struct {
 	expect         bool // Expect: 100-continue
 }
 
-func (h *head) reset() { *h = head{fields: h.fields[:0], length: -1} }
+func (h *head) reset() {
+	fields := h.fields[:0]
+	*h = head{} // and then by field: a literal would be copied
+	h.fields, h.length = fields, -1
+}
 
 // parseRequest reads a request head from the beginning of b. The error is
 // errIncomplete when more bytes are needed.
@@ -183,68 +187,6 @@ func (h *head) parseResponse(b []byte) error {
 		return errStatusLine
 	}
 	return h.parseFields(b, end+1)
-}
-
-// parseFields reads the lines from p to the blank one.
-func (h *head) parseFields(b []byte, p int) error {
-	for {
-		n := bytes.IndexByte(b[p:], '\n')
-		if n < 0 {
-			return errIncomplete
-		}
-		next := p + n + 1
-		if n == 0 || b[next-2] != '\r' {
-			return errBareLF
-		}
-		line := b[p : next-2]
-		if len(line) == 0 {
-			h.size = next
-			return nil
-		}
-		if len(h.fields) == maxFields {
-			return errTooMany
-		}
-		f := field{line: span{int32(p), int32(next)}}
-		colon := 0
-		for colon < len(line) && class[line[colon]]&tokenByte != 0 {
-			colon++
-		}
-		if colon == 0 || colon == len(line) || line[colon] != ':' {
-			return nameError(line)
-		}
-		from, to := colon+1, len(line)
-		for from < to && (line[from] == ' ' || line[from] == '\t') {
-			from++
-		}
-		for to > from && (line[to-1] == ' ' || line[to-1] == '\t') {
-			to--
-		}
-		if !isValue(line[from:to]) {
-			return valueError(line[from:to])
-		}
-		f.name = span{int32(p), int32(p + colon)}
-		f.value = span{int32(p + from), int32(p + to)}
-		if err := h.note(&f, line[:colon], line[from:to]); err != nil {
-			return err
-		}
-		h.fields = append(h.fields, f)
-		h.lengths |= 1 << (colon & 63)
-		p = next
-	}
-}
-
-func nameError(line []byte) error {
-	if line[0] == ' ' || line[0] == '\t' {
-		return errFold
-	}
-	return errFieldName
-}
-
-func valueError(value []byte) error {
-	if bytes.IndexByte(value, '\r') >= 0 {
-		return errBareCR
-	}
-	return errFieldValue
 }
 
 // note takes in what the relay itself must know of a field, and marks what does

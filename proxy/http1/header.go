@@ -18,8 +18,11 @@ var _ exchange.Header = (*message)(nil)
 
 func (m *message) clear() {
 	m.head.reset()
-	m.raw, m.edits = nil, m.edits[:0]
+	m.renew(nil)
 }
+
+// renew is clear for a head that is about to be parsed.
+func (m *message) renew(raw []byte) { m.raw, m.edits = raw, m.edits[:0] }
 
 // Get implements exchange.Header: the first field of the name, in lower case.
 func (m *message) Get(name string) string {
@@ -40,9 +43,9 @@ func (m *message) Get(name string) string {
 	return ""
 }
 
-// mayHave is false if no field's name is as long as this one: most questions are
-// for fields that are not there.
-func (m *message) mayHave(name string) bool { return m.lengths&(1<<(len(name)&63)) != 0 }
+// mayHave is false if no field can have that name: most questions are for fields
+// that are not there.
+func (m *message) mayHave(name string) bool { return m.names&nameBit([]byte(name)) != 0 }
 
 // Set implements exchange.Header. The value must stay valid as long as the
 // exchange.
@@ -116,12 +119,19 @@ func appendField(dst []byte, name, value string) []byte {
 	dst = append(dst, ": "...)
 	from := len(dst)
 	dst = append(dst, value...)
-	for i, c := range dst[from:] {
-		if class[c]&valueByte == 0 {
-			dst[from+i] = ' '
-		}
+	if !isValue(dst[from:]) {
+		blank(dst[from:])
 	}
 	return append(dst, "\r\n"...)
+}
+
+// blank overwrites what may not be in a field's value.
+func blank(value []byte) {
+	for i, c := range value {
+		if class[c]&valueByte == 0 {
+			value[i] = ' '
+		}
+	}
 }
 
 // appendRequest writes the request head for the next hop, in origin form and as

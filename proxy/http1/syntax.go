@@ -1,6 +1,9 @@
 package http1
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"math/bits"
+)
 
 // Classes of bytes, RFC 9110 section 5.6.2 and 5.5.
 const (
@@ -61,6 +64,32 @@ func isValue(b []byte) bool {
 		}
 	}
 	return all(rest, valueByte)
+}
+
+// controlIn is the place of the first control byte, tabs among them, or the end.
+func controlIn(b []byte) int {
+	const ones, high = 0x0101010101010101, 0x8080808080808080
+	at := 0
+	for ; len(b)-at >= 8; at += 8 {
+		w := binary.LittleEndian.Uint64(b[at:])
+		d := w ^ ones*0x7f
+		// A byte's subtraction can borrow from the one above it, so that only the
+		// lowest bit tells the truth, which is the first byte's.
+		if found := ((w-ones*' ')&^w | (d-ones)&^d) & high; found != 0 {
+			return at + bits.TrailingZeros64(found)/8
+		}
+	}
+	for at < len(b) && b[at] >= ' ' && b[at] != 0x7f {
+		at++
+	}
+	return at
+}
+
+// nameBit is one of 64 bits, by a name's length and ends in either case. The name
+// is not empty.
+func nameBit(name []byte) uint64 {
+	first, last := name[0]|0x20, name[len(name)-1]|0x20
+	return 1 << ((uint(len(name)) + 3*uint(first) + 5*uint(last)) & 63)
 }
 
 // is compares without regard to case; name is in lower case.

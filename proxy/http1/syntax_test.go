@@ -20,3 +20,25 @@ func TestIsValueFindsEveryByteAtEveryPlace(t *testing.T) {
 		}
 	}
 }
+
+// TestUsualLine: what the quick way accepts, the other reads in the same way.
+func TestUsualLine(t *testing.T) {
+	for c := range 256 {
+		for _, template := range []string{"name:value of some length\r\n", "n:  v\r\n", "a-longer-name: v \r\nnext: \r\n", "n:\r\n"} {
+			for at := range len(template) {
+				b := []byte(template)
+				b[at] = byte(c)
+				for _, whole := range [][]byte{b, b[:len(b)-1], append(b[:len(b):len(b)], "\r\n"...)} {
+					quick, ok := usualLine(whole, 0)
+					slow, err := anyLine(whole, 0)
+					if ok && (err != nil || quick != slow) {
+						t.Errorf("%q: %+v, but %+v, %v", whole, quick, slow, err)
+					}
+				}
+			}
+		}
+	}
+	if _, ok := usualLine([]byte("name: v\xfflue; q=0.5 \r\n"), 0); !ok {
+		t.Error("a usual line goes the long way")
+	}
+}
