@@ -198,6 +198,7 @@ func (e *Engine) serveCaptured(ctx context.Context, c *netio.Conn, facts http1.C
 // and idle, and connections being opened.
 func (e *Engine) Saturation() (inFlight, active, idle, pending int64) {
 	g := &e.gauges
-	idle = g.PoolIdle.Load()
-	return g.InFlight.Load(), max(g.PoolOpen.Load()-idle, 0), idle, g.Pending.Load()
+	inFlight, idle = e.http1.Saturation()
+	idle += g.PoolIdle.Load()
+	return inFlight + g.InFlight.Load(), max(g.PoolOpen.Load()-idle, 0), idle, g.Pending.Load()
 }

@@ -103,7 +103,8 @@ type Outcome struct {
 	Duration time.Duration
 }
 
-// Gauges are how full an engine is. Its protocols share one.
+// Gauges are how full an engine is. Its protocols share one; exchanges and idle
+// connections of HTTP/1 are not in it: its server counts them when it is asked.
 type Gauges struct {
 	InFlight atomic.Int64 // exchanges
 	PoolOpen atomic.Int64 // upstream connections

@@ -212,7 +212,7 @@ func TestClientStreamWritesRequests(t *testing.T) {
 			t.Errorf("%v; got %s, want %s", err, got, tt.want)
 		}
 	}
-	if n := s.o.Gauges.PoolIdle.Load(); n != 1 || s.o.Gauges.PoolOpen.Load() != 1 {
+	if _, n := s.Saturation(); n != 1 || s.o.Gauges.PoolOpen.Load() != 1 {
 		t.Errorf("%d idle connections, want the one that carried all", n)
 	}
 }

@@ -181,8 +181,7 @@ func (c *conn) head() bool {
 // parse reads the head in front of what was read.
 func (c *conn) parse() error {
 	c.takeWork()
-	c.request.clear()
-	c.request.raw = c.in.Bytes()
+	c.request.renew(c.in.Bytes())
 	return c.request.parseRequest(c.request.raw)
 }
 
@@ -303,8 +302,6 @@ func (c *conn) linger() {
 // exchange serves one request, and reports whether the connection can carry
 // another one.
 func (c *conn) exchange(ctx context.Context) (again bool) {
-	g := c.s.o.Gauges
-	g.InFlight.Add(1)
 	if c.s.calm.Load() {
 		c.s.stir()
 	}
@@ -313,8 +310,12 @@ func (c *conn) exchange(ctx context.Context) (again bool) {
 	c.judge()
 	c.begun = true
 	c.begin()
-	c.leaveIdle()
 	tunnel := string(c.request.method.of(c.request.raw)) == "CONNECT"
+	if tunnel || c.s.o.Handler.Waits() {
+		c.leaveIdle(nothing)
+	} else {
+		c.leaveIdle(streaming)
+	}
 	target, reply := c.s.o.Handler.Begin(ctx, &c.x)
 	switch {
 	case reply != nil:
@@ -336,7 +337,9 @@ func (c *conn) exchange(ctx context.Context) (again bool) {
 	c.s.o.Handler.End(&c.x)
 	c.release()
 	c.quick.ended = c.now
-	g.InFlight.Add(-1)
+	if !again {
+		c.timer.set(heading, c.now) // what may come now is no request's
+	}
 	return again
 }
 

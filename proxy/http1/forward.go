@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"time"
 
 	"github.com/telemesh/telemesh/internal/vocab"
@@ -20,28 +19,6 @@ const (
 	maxInterim = 64
 )
 
-// attempt is one try to have a request answered.
-type attempt struct {
-	target exchange.Target
-	up     *upstream
-	reused bool
-	began  int64
-	ask    []byte // the whole request, if it is short, until it is sent
-	// sent: bytes of a body that cannot be sent again have left.
-	sent bool
-
-	outcome  exchange.Outcome
-	overflow bool // there was no place for it
-	looked   bool // the sweep looked at the upstream, and ended the wait to do so
-	heard    bool // a byte of an answer came
-	final    bool // the answer's head went downstream
-	again    bool // the downstream connection can carry another request
-	keep     bool // the upstream connection can
-	detail   string
-	next     *exchange.Target // where an answer that was given up is asked for again
-	remote   bool             // an HTTP/2 upstream reset the stream, not the connection
-}
-
 // forward sends the request on and the answer back, in as many attempts as it
 // takes.
 func (c *conn) forward(ctx context.Context, target exchange.Target) (again bool) {
@@ -50,7 +27,8 @@ func (c *conn) forward(ctx context.Context, target exchange.Target) (again bool)
 		upgrade = c.request.dropped("upgrade")
 	}
 	a := &c.attempt
-	*a = attempt{target: target, began: c.now}
+	a.target = target
+	a.begin(c.now)
 	if c.body.failed != nil { // malformed before it began: no matter for the upstream
 		a.outcome.Unsent = true
 		c.broken(a, c.body.failed)
@@ -65,7 +43,8 @@ func (c *conn) forward(ctx context.Context, target exchange.Target) (again bool)
 		}
 		if next := a.next; next != nil {
 			wait(ctx, next.Backoff)
-			*a = attempt{target: *next} // Done was told
+			a.target = *next // Done was told
+			a.begin(c.now)
 			continue
 		}
 		// A kept connection that its upstream closed meanwhile says nothing of
@@ -119,16 +98,22 @@ func (c *conn) try(ctx context.Context, a *attempt, anew bool, upgrade string) {
 	r.Attempts++
 	if r.Attempts > 1 {
 		c.now = netio.Now()
+		a.begin(c.now)
 	}
-	*a = attempt{target: a.target, began: c.now}
-	up, err := c.s.pool.get(ctx, &a.target, anew, !c.body.whole || upgrade != "", c.now)
-	if err != nil {
-		c.now = netio.Now()
-		a.connectFailed(err)
-		return
+	up := c.s.pool.kept(&a.target, anew, !c.body.whole || upgrade != "", c.now)
+	if up == nil {
+		var err error
+		c.timer.clear() // connecting has a limit of its own
+		if up, err = c.s.pool.open(ctx, &a.target); err != nil {
+			c.now = netio.Now()
+			a.connectFailed(err)
+			return
+		}
 	}
 	a.up, a.reused = up, up.used
-	c.timer.set(streaming, c.now)
+	if !c.timer.is(streaming, c.now) {
+		c.timer.set(streaming, c.now)
+	}
 	limited := c.limit(a)
 	c.timer.up.Store(up)
 	if c.timer.fired() { // before it could know of up
@@ -138,7 +123,9 @@ func (c *conn) try(ctx context.Context, a *attempt, anew bool, upgrade string) {
 	c.receive(ctx, a, upgrade)
 	c.stopSender(a)
 	c.now = netio.Now()
-	c.timer.clear()
+	if !a.final { // else the request is over
+		c.timer.clear()
+	}
 	if mine := c.timer.up.Swap(nil) != nil; !mine || !a.keep || c.timer.fired() {
 		c.s.pool.discard(up)
 		return
@@ -147,20 +134,6 @@ func (c *conn) try(ctx context.Context, a *attempt, anew bool, upgrade string) {
 		_ = up.SetReadDeadline(time.Time{})
 	}
 	c.s.pool.put(up, c.now)
-}
-
-func (a *attempt) connectFailed(err error) {
-	a.outcome.Unsent = true
-	if errors.Is(err, errOverflow) {
-		a.outcome.Failure, a.overflow = exchange.Local, true
-		return
-	}
-	a.outcome.Failure = exchange.ConnectFailure
-	a.detail = "upstream_reset_before_response_started{connection_failure}"
-	var timeout net.Error
-	if errors.As(err, &timeout) && timeout.Timeout() {
-		a.detail = "upstream_reset_before_response_started{connection_timeout}"
-	}
 }
 
 // limit sets the deadline for the answer's head, where the target has one.
@@ -301,8 +274,7 @@ func (c *conn) answerHead(a *attempt) error {
 	for parsed := 0; ; {
 		if in.Len() > 0 && worthParsing(in.Bytes(), parsed) {
 			parsed = in.Len()
-			c.response.clear()
-			c.response.raw = in.Bytes()
+			c.response.renew(in.Bytes())
 			err := c.response.parseResponse(c.response.raw)
 			if err == nil {
 				return c.response.checkResponse(c.response.raw)
@@ -408,22 +380,6 @@ func (c *conn) broken(a *attempt, err error) {
 	}
 	if a.final {
 		c.flag(a)
-	}
-}
-
-// streamFailed says why there is no answer from an upstream that speaks HTTP/2.
-func (a *attempt) streamFailed(err *exchange.StreamError, stage string) {
-	a.outcome.Failure, a.detail = err.Failure, stage+"{"+err.Cause+"}"
-	switch err.Failure {
-	case exchange.ConnectFailure:
-		a.outcome.Unsent = true
-		if err.Cause == exchange.CauseOverflow {
-			a.outcome.Failure, a.overflow = exchange.Local, true
-		}
-	case exchange.Timeout:
-		a.detail = err.Cause
-	case exchange.Refused, exchange.Reset:
-		a.remote = err.Cause != exchange.CauseTermination
 	}
 }
 

@@ -160,7 +160,8 @@ func relayOnce(t *testing.T, down, up []byte, cut uint8) {
 	if began != ended {
 		t.Errorf("%d began, %d ended", began, ended)
 	}
-	if n := gauges.InFlight.Load() | gauges.PoolOpen.Load() | gauges.PoolIdle.Load() | gauges.Pending.Load(); n != 0 {
+	inFlight, idle := s.Saturation()
+	if n := inFlight | gauges.PoolOpen.Load() | idle | gauges.Pending.Load(); n != 0 {
 		t.Errorf("gauges are not zero: %d", n)
 	}
 }

@@ -86,19 +86,34 @@ func (p *pool) host(t *exchange.Target) *host {
 	return h
 }
 
-// get takes an idle connection or opens one. With anew it only opens. What it
-// returns for an upstream that speaks HTTP/2 is for one request and not counted:
-// the connections below it are another pool's.
+// get takes an idle connection or opens one. With anew it only opens.
 func (p *pool) get(ctx context.Context, t *exchange.Target, anew, careful bool, now int64) (*upstream, error) {
-	if t.Protocol == exchange.HTTP2 && p.o.OpenHTTP2 != nil {
+	if u := p.kept(t, anew, careful, now); u != nil {
+		return u, nil
+	}
+	return p.open(ctx, t)
+}
+
+// overHTTP2 reports a target whose connections are another pool's.
+func (p *pool) overHTTP2(t *exchange.Target) bool {
+	return t.Protocol == exchange.HTTP2 && p.o.OpenHTTP2 != nil
+}
+
+// kept takes an idle connection, nil if there is none. With anew there is none.
+func (p *pool) kept(t *exchange.Target, anew, careful bool, now int64) *upstream {
+	if anew || p.overHTTP2(t) {
+		return nil
+	}
+	return p.take(p.host(t), careful, now)
+}
+
+// open opens a connection. What it returns for an upstream that speaks HTTP/2 is
+// for one request and not counted: the connections below it are another pool's.
+func (p *pool) open(ctx context.Context, t *exchange.Target) (*upstream, error) {
+	if p.overHTTP2(t) {
 		return &upstream{Conn: netio.New(newOverHTTP2(ctx, p.o.OpenHTTP2, *t), nil)}, nil
 	}
 	h := p.host(t)
-	if !anew {
-		if u := p.take(h, careful, now); u != nil {
-			return u, nil
-		}
-	}
 	p.o.Gauges.Pending.Add(1)
 	defer p.o.Gauges.Pending.Add(-1)
 	if t.Limits != nil && !t.Limits.Connections.Enter() {
@@ -204,7 +219,6 @@ func (p *pool) take(h *host, careful bool, now int64) *upstream {
 		h.kept--
 		h.out++
 		h.mu.Unlock()
-		p.o.Gauges.PoolIdle.Add(-1)
 		if careful || u.doubtful || now-u.since > int64(fresh) {
 			// Idle too long, or closed, or it spoke without being asked.
 			if u.stale(p.o, now) || u.Peer() != netio.Open {
@@ -244,7 +258,6 @@ func (p *pool) put(u *upstream, now int64) {
 	u.next, h.idle = h.idle, u
 	h.kept++
 	h.mu.Unlock()
-	p.o.Gauges.PoolIdle.Add(1)
 }
 
 // discard closes a connection that an exchange owned.
@@ -291,12 +304,23 @@ func (h *host) closeIdle(o *Options, now int64) (left int) {
 		}
 		*at = u.next
 		h.kept--
-		o.Gauges.PoolIdle.Add(-1)
 		o.Gauges.PoolOpen.Add(-1)
 		u.close()
 	}
 	h.gone = h.kept+h.out == 0
 	return h.kept + h.out
+}
+
+// idle counts the connections that are kept for later.
+func (p *pool) idle() (n int64) {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	for _, h := range p.hosts {
+		h.mu.Lock()
+		n += int64(h.kept)
+		h.mu.Unlock()
+	}
+	return n
 }
 
 func (p *pool) empty() bool {

@@ -66,7 +66,7 @@ func (c *conn) serveQuick() bool {
 func (c *conn) leaveQuick() {
 	c.hold(false)
 	c.quick.wait.Store(noWait)
-	c.quick.woken = c.leaveIdle()
+	c.quick.woken = !c.quick.over && c.leaveIdle(nothing)
 }
 
 // step serves the requests that were read, and reports whether to wait for more.
@@ -118,10 +118,10 @@ func (c *conn) hold(memory bool) {
 	c.quick.holds.Store(false)
 }
 
-// leaveIdle ends the wait for a request, and what the sweep did to end it, which
+// leaveIdle ends the wait for a request with the phase to, and what the sweep did to end it, which
 // it reports.
-func (c *conn) leaveIdle() (was bool) {
-	if c.timer.phase.Swap(nothing) != woken {
+func (c *conn) leaveIdle(to phase) (was bool) {
+	if c.timer.begin(to, c.now) != woken {
 		return false
 	}
 	c.s.mu.Lock()   // until the sweep has set its deadline

@@ -129,8 +129,9 @@ func newRig(t testing.TB, target string, change func(*Options)) *rig {
 func (r *rig) settled() {
 	r.t.Helper()
 	g := &r.gauges
-	if n := g.InFlight.Load() | g.PoolOpen.Load() | g.PoolIdle.Load() | g.Pending.Load(); n != 0 {
-		r.t.Errorf("gauges are not zero: in flight %d, active %d, idle %d, pending %d", g.InFlight.Load(), g.PoolOpen.Load(), g.PoolIdle.Load(), g.Pending.Load())
+	inFlight, idle := r.server.Saturation()
+	if n := inFlight | g.PoolOpen.Load() | idle | g.Pending.Load(); n != 0 {
+		r.t.Errorf("gauges are not zero: in flight %d, active %d, idle %d, pending %d", inFlight, g.PoolOpen.Load(), idle, g.Pending.Load())
 	}
 }
 

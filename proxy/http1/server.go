@@ -118,9 +118,24 @@ func NewServer(o Options) *Server {
 func (s *Server) Serve(ctx context.Context, c *netio.Conn, facts ConnFacts) {
 	d := &conn{s: s, ctx: ctx, c: c, facts: facts, shard: uint8(s.served.Add(1))}
 	s.live.Add(1)
+	d.timer.set(idle, netio.Now()) // before anybody sees it
 	s.add(d)
 	d.stop = context.AfterFunc(ctx, d.abort)
 	d.run()
+}
+
+// Saturation counts the requests under way and the upstream connections that are
+// kept for later: by looking, a few times a minute, because a gauge of either would
+// cost each request two atomic additions.
+func (s *Server) Saturation() (inFlight, idle int64) {
+	s.mu.Lock()
+	for c := range s.conns {
+		if c.timer.serves() {
+			inFlight++
+		}
+	}
+	s.mu.Unlock()
+	return inFlight, s.pool.idle()
 }
 
 // Wait waits until every connection has ended. No Serve may begin meanwhile.

@@ -84,22 +84,23 @@ func (s *Server) sweepConns(now int64) (calm bool) {
 	calm = !draining
 	for c := range s.conns {
 		t := &c.timer
-		p := t.phase.Load()
+		p, since := t.load()
+		age := now - since
 		calm = calm && p == idle && c.quick.wait.Load() == noWait
 		switch {
-		case now-t.since.Load() > int64(s.o.limit(p)):
+		case age > int64(s.o.limit(p)):
 			t.fire(c, p)
-		case p == idle && draining && now-t.since.Load() > drainSilence && c.c.Peer() != netio.Sent:
+		case p == idle && draining && age > drainSilence && c.c.Peer() != netio.Sent:
 			// A busy one is told with its next answer instead: closing it could
 			// meet a request on its way.
 			t.fire(c, idle)
-		case p == idle && now-t.since.Load() > int64(restAfter) && c.quick.wait.CompareAndSwap(seen, noWait):
+		case p == idle && age > int64(restAfter) && c.quick.wait.CompareAndSwap(seen, noWait):
 			c.wake()
-		case p == idle && now-t.since.Load() > int64(silence) && c.quick.wait.CompareAndSwap(unseen, seen):
+		case p == idle && age > int64(silence) && c.quick.wait.CompareAndSwap(unseen, seen):
 			if c.quick.holds.Load() || c.c.Peer() != netio.Open {
 				c.wake()
 			}
-		case p == streaming && now-t.since.Load() > int64(lookAfter):
+		case p == streaming && age > int64(lookAfter):
 			s.look(c, now)
 			t.lookUp()
 		}
@@ -111,7 +112,7 @@ func (s *Server) sweepConns(now int64) (calm bool) {
 // or because something came that the wait has missed, such as an end that arrived
 // together with the last request.
 func (c *conn) wake() {
-	if c.timer.phase.CompareAndSwap(idle, woken) {
+	if c.timer.wake() {
 		_ = c.c.SetReadDeadline(past)
 	}
 }

@@ -10,42 +10,73 @@ import (
 
 // phase is what a connection waits for, and so what it means when that takes
 // too long.
-type phase = int32
+type phase = int64
 
 const (
-	nothing   phase = iota
-	idle            // the next request
-	heading         // the rest of a head
-	streaming       // a byte of a request's or answer's body, or an answer
-	left            // the downstream is gone
-	aborted         // the server stops
-	woken           // idle, and told to give its memory back
+	nothing   phase = iota // a request without a limit
+	idle                   // the next request
+	heading                // the rest of a head
+	streaming              // a byte of a request's or answer's body, or an answer
+	left                   // the downstream is gone
+	aborted                // the server stops
+	woken                  // idle, and told to give its memory back
+
+	phaseBits = 3
+	phaseMask = 1<<phaseBits - 1
 )
 
-// timer is a connection's one time limit, by its phase. Setting it is two stores,
-// of which each is an atomic exchange and so a hundred plain ones; the server's sweep
-// looks at it a few times a second. That is coarse, and free: runtime timers would
-// cost a tenth of a request each.
+// timer is a connection's one time limit, by its phase. Setting it is one store,
+// for which phase and time share a word: it is an atomic exchange and so a hundred
+// plain ones. The server's sweep looks at it a few times a second. That is coarse,
+// and free: runtime timers would cost a tenth of a request each.
 type timer struct {
-	phase atomic.Int32
-	since atomic.Int64
-	ended atomic.Int32 // the phase that went on for too long
+	state atomic.Int64 // when the phase began or was touched, and in the lowest bits the phase
+	ended atomic.Int64 // the phase that went on for too long
 	up    atomic.Pointer[upstream]
 	half  atomic.Int64 // when the sweep first saw the downstream's end, in this phase
 }
 
 func (t *timer) set(p phase, now int64) {
-	t.since.Store(now)
 	if t.half.Load() != 0 {
 		t.half.Store(0)
 	}
-	t.phase.Store(p)
+	t.state.Store(now<<phaseBits | p)
 }
 
-// touch says that there was progress.
-func (t *timer) touch() { t.since.Store(netio.Now()) }
+// begin is set for the phase that a request begins with, and returns the one
+// that it ends.
+func (t *timer) begin(p phase, now int64) (before phase) {
+	if t.half.Load() != 0 {
+		t.half.Store(0)
+	}
+	return t.state.Swap(now<<phaseBits|p) & phaseMask
+}
 
-func (t *timer) clear() { t.phase.Store(nothing) }
+// load is the phase and since when.
+func (t *timer) load() (p phase, since int64) {
+	state := t.state.Load()
+	return state & phaseMask, state >> phaseBits
+}
+
+// touch says that there was progress. Nobody else changes the phase meanwhile.
+func (t *timer) touch() { t.state.Store(netio.Now()<<phaseBits | t.state.Load()&phaseMask) }
+
+func (t *timer) clear() { t.state.Store(nothing) }
+
+// is reports whether the phase has been p since that time, without a store.
+func (t *timer) is(p phase, since int64) bool { return t.state.Load() == since<<phaseBits|p }
+
+// wake turns a wait for a request into one that was told to end.
+func (t *timer) wake() bool {
+	state := t.state.Load()
+	return state&phaseMask == idle && t.state.CompareAndSwap(state, state&^phaseMask|woken)
+}
+
+// serves reports whether a request is under way.
+func (t *timer) serves() bool {
+	p, _ := t.load()
+	return p == nothing || p == streaming
+}
 
 // limit is how long a connection may be in a phase.
 func (o *Options) limit(p phase) time.Duration {

@@ -18,7 +18,8 @@ func (c *conn) connect(ctx context.Context, target exchange.Target) {
 	r.Upstream, r.Attempts = target.Address, 1
 	a := &c.attempt
 	target.Protocol = exchange.Same // the tunnel's bytes are the caller's
-	*a = attempt{target: target, began: c.now}
+	a.target = target
+	a.begin(c.now)
 	up, err := c.s.pool.get(ctx, &target, true, false, c.now)
 	if err != nil {
 		a.connectFailed(err)
