@@ -47,29 +47,28 @@ func (t TraceID) String() string { return hex.EncodeToString(t[:]) }
 
 // AppendHex appends the 32-digit hexadecimal form.
 func (t TraceID) AppendHex(dst []byte) []byte {
-	var b [32]byte
-	t.put(&b)
-	return append(dst, b[:]...)
-}
-
-func (t TraceID) put(b *[32]byte) {
+	n := len(dst)
+	dst = append(dst, "00000000000000000000000000000000"...)
+	b := dst[n:]
 	for i := range 4 {
-		putHex(b[8*i:], binary.BigEndian.Uint32(t[4*i:]))
+		binary.BigEndian.PutUint64(b[8*i:], hex8(binary.BigEndian.Uint32(t[4*i:])))
 	}
+	return dst
 }
 
 // AppendUUID appends the form in which the trace ID serves as x-request-id.
 func (t TraceID) AppendUUID(dst []byte) []byte {
-	var b [32]byte
-	t.put(&b)
-	var out [36]byte
-	copy(out[0:8], b[0:8])
-	copy(out[9:13], b[8:12])
-	copy(out[14:18], b[12:16])
-	copy(out[19:23], b[16:20])
-	copy(out[24:36], b[20:32])
-	out[8], out[13], out[18], out[23] = '-', '-', '-', '-'
-	return append(dst, out[:]...)
+	n := len(dst)
+	dst = append(dst, "00000000-0000-0000-0000-000000000000"...)
+	b := dst[n:]
+	second, third := hex8(binary.BigEndian.Uint32(t[4:])), hex8(binary.BigEndian.Uint32(t[8:]))
+	binary.BigEndian.PutUint64(b, hex8(binary.BigEndian.Uint32(t[:])))
+	binary.BigEndian.PutUint32(b[9:], uint32(second>>32))
+	binary.BigEndian.PutUint32(b[14:], uint32(second))
+	binary.BigEndian.PutUint32(b[19:], uint32(third>>32))
+	binary.BigEndian.PutUint32(b[24:], uint32(third))
+	binary.BigEndian.PutUint64(b[28:], hex8(binary.BigEndian.Uint32(t[12:])))
+	return dst
 }
 
 // IsZero reports whether there is no trace ID.
@@ -91,10 +90,12 @@ func (s SpanID) String() string {
 
 // AppendHex appends the 16-digit hexadecimal form, also of none.
 func (s SpanID) AppendHex(dst []byte) []byte {
-	var b [16]byte
-	putHex(b[:8], binary.BigEndian.Uint32(s[:4]))
-	putHex(b[8:], binary.BigEndian.Uint32(s[4:]))
-	return append(dst, b[:]...)
+	n := len(dst)
+	dst = append(dst, "0000000000000000"...)
+	b := dst[n:]
+	binary.BigEndian.PutUint64(b, hex8(binary.BigEndian.Uint32(s[:])))
+	binary.BigEndian.PutUint64(b[8:], hex8(binary.BigEndian.Uint32(s[4:])))
+	return dst
 }
 
 // ParseTraceID reads 32 hexadecimal digits, or a UUID. Zero is refused.
@@ -104,19 +105,13 @@ func ParseTraceID(s string) (TraceID, bool) {
 	if !uuid && len(s) != 32 {
 		return id, false
 	}
-	var digits [32]byte
+	words := [4]uint64{word(s), word(s[8:]), word(s[16:]), word(s[len(s)-8:])}
 	if uuid {
-		copy(digits[0:8], s[0:8])
-		copy(digits[8:12], s[9:13])
-		copy(digits[12:16], s[14:18])
-		copy(digits[16:20], s[19:23])
-		copy(digits[20:32], s[24:36])
-	} else {
-		copy(digits[:], s)
+		words[1] = word(s[9:])&^(1<<32-1) | word(s[14:])>>32
+		words[2] = word(s[19:])&^(1<<32-1) | word(s[24:])>>32
 	}
 	faults := uint64(0)
-	for i := range 4 {
-		w := binary.BigEndian.Uint64(digits[8*i:])
+	for i, w := range words {
 		v, fault := hexOf(w | eachByte*0x20) // letters of either case
 		// What is below '0' must not become a digit by that.
 		faults |= fault | ^(w + eachByte*(0x80-'0'))
@@ -147,19 +142,16 @@ func ParseTraceparent(s string) (Traceparent, bool) {
 		return p, false
 	}
 	// Eight digits at a time; version and flags are four of one such word.
-	ends := [8]byte{s[0], s[1], s[53], s[54], '0', '0', '0', '0'}
-	flags, faults := hexOf(binary.BigEndian.Uint64(ends[:]))
-	var digits [48]byte
-	copy(digits[:32], s[3:35])
-	copy(digits[32:], s[36:52])
-	for i := range 6 {
-		v, fault := hexOf(binary.BigEndian.Uint64(digits[8*i:]))
+	flags, faults := hexOf(word(s)&^(1<<48-1) | word(s[47:])&(1<<16-1)<<32 | eachByte*'0'>>32)
+	for i := range 4 {
+		v, fault := hexOf(word(s[3+8*i:]))
 		faults |= fault
-		if i < 4 {
-			binary.BigEndian.PutUint32(p.TraceID[4*i:], v)
-		} else {
-			binary.BigEndian.PutUint32(p.SpanID[4*i-16:], v)
-		}
+		binary.BigEndian.PutUint32(p.TraceID[4*i:], v)
+	}
+	for i := range 2 {
+		v, fault := hexOf(word(s[36+8*i:]))
+		faults |= fault
+		binary.BigEndian.PutUint32(p.SpanID[4*i:], v)
 	}
 	if faults&(eachByte*0x80) != 0 || p.TraceID.IsZero() || p.SpanID == (SpanID{}) {
 		return Traceparent{}, false
