@@ -17,7 +17,15 @@ type Block struct {
 	traces  []byte
 	spans   []byte
 	parents []byte
-	numbers [len(numberColumns)]numbers
+
+	// What the row before said stands together, because most rows look at nothing
+	// else: the caches are cold when a request ends.
+	first  [len(numberColumns)]uint64 // of a column whose rows are all the same, so far
+	varied uint16                     // columns of numbers that have a body
+	many   uint16                     // columns of texts that have codes
+	same   [len(textColumns)]string   // the row before's
+
+	numbers [len(numberColumns)][]byte // a uvarint for each row, or nothing
 	texts   [len(textColumns)]texts
 }
 
@@ -72,6 +80,10 @@ func (b *Block) Add(r *Record) {
 	b.traces = append(b.traces, r.TraceID[:]...)
 	b.spans = append(b.spans, r.SpanID[:]...)
 	b.parents = append(b.parents, r.ParentSpanID[:]...)
+	attributes := ""
+	if len(r.Attributes) > 0 {
+		attributes = joinAttributes(r.Attributes)
+	}
 	sampled := uint64(0)
 	if r.Sampled {
 		sampled = 1
@@ -80,22 +92,57 @@ func (b *Block) Add(r *Record) {
 		uint64(max(r.Duration, 0)), uint64(max(r.FirstByte, 0)), uint64(r.Edge), uint64(r.Code), uint64(r.GRPCStatus),
 		r.BytesIn, r.BytesOut, uint64(r.Attempts), sampled,
 	} {
-		b.numbers[i].add(b.rows, v)
+		if b.varied&(1<<i) != 0 {
+			b.numbers[i] = binary.AppendUvarint(b.numbers[i], v)
+		} else if v != b.first[i] {
+			b.vary(i, v)
+		}
 	}
 	for i, s := range [len(textColumns)]string{
 		r.RequestID, r.Method, r.Path, r.Host, r.UserAgent, r.Protocol, r.HTTPVersion, r.Route, r.Flags, r.Detail, r.Upstream,
-		r.Verdict, r.Rule, joinAttributes(r.Attributes),
+		r.Verdict, r.Rule, attributes,
 	} {
-		b.texts[i].add(b.rows, s, i >= shortLived)
+		if s != b.same[i] || b.rows == 0 {
+			b.change(i, s)
+		}
+		if b.many&(1<<i) != 0 {
+			b.texts[i].repeat()
+		}
 	}
 	b.rows++
+}
+
+// vary takes the first number in that is not the one of the rows before.
+func (b *Block) vary(i int, v uint64) {
+	if b.rows == 0 {
+		b.first[i] = v
+		return
+	}
+	b.varied |= 1 << i
+	for range b.rows {
+		b.numbers[i] = binary.AppendUvarint(b.numbers[i], b.first[i])
+	}
+	b.numbers[i] = binary.AppendUvarint(b.numbers[i], v)
+}
+
+// change goes on with another text than the row before's. A lasting text is kept
+// itself to compare with, and is mostly found to be the same by its address.
+func (b *Block) change(i int, s string) {
+	c := &b.texts[i]
+	known := c.find(b.rows, s)
+	if b.same[i] = s; i < shortLived {
+		b.same[i] = known
+	}
+	if len(c.index) > 1 {
+		b.many |= 1 << i
+	}
 }
 
 // Size is about how many bytes the block has on the wire before compression.
 func (b *Block) Size() int {
 	n := len(b.starts) + len(b.traces) + len(b.spans) + len(b.parents) + 64
 	for i := range b.numbers {
-		n += len(b.numbers[i].body) + 8
+		n += len(b.numbers[i]) + 8
 	}
 	for i := range b.texts {
 		n += len(b.texts[i].dict) + len(b.texts[i].codes) + 8
@@ -112,7 +159,7 @@ func (b *Block) Append(dst []byte) []byte {
 	dst = appendColumn(dst, vocab.ColSpanID, kindFixed, nil, b.spans)
 	dst = appendColumn(dst, vocab.ColParentSpanID, kindFixed, nil, b.parents)
 	for i, number := range numberColumns {
-		dst = b.numbers[i].append(dst, number)
+		dst = appendNumbers(dst, number, b.first[i], b.numbers[i])
 	}
 	for i, c := range textColumns {
 		dst = b.texts[i].append(dst, c.number)
@@ -124,8 +171,11 @@ func (b *Block) Append(dst []byte) []byte {
 func (b *Block) Reset() {
 	b.rows, b.last = 0, 0
 	b.starts, b.traces, b.spans, b.parents = b.starts[:0], b.traces[:0], b.spans[:0], b.parents[:0]
+	b.varied, b.many = 0, 0
+	clear(b.first[:])
+	clear(b.same[:])
 	for i := range b.numbers {
-		b.numbers[i].reset()
+		b.numbers[i] = b.numbers[i][:0]
 	}
 	for i := range b.texts {
 		b.texts[i].reset()

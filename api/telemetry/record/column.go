@@ -6,42 +6,18 @@ import (
 	"unsafe"
 )
 
-// numbers is a column of integers while it grows. As long as all rows are the
-// same it has no body.
-type numbers struct {
-	first uint64
-	body  []byte // a uvarint for each row, or nothing
-}
-
-func (c *numbers) add(row int, v uint64) {
-	if len(c.body) == 0 {
-		switch {
-		case row == 0:
-			c.first = v
-			return
-		case v == c.first:
-			return
-		}
-		for range row {
-			c.body = binary.AppendUvarint(c.body, c.first)
-		}
-	}
-	c.body = binary.AppendUvarint(c.body, v)
-}
-
-// append leaves out a column that is zero in every row.
-func (c *numbers) append(dst []byte, number int) []byte {
+// appendNumbers writes a column of numbers: body, or first if all rows are the
+// same. It leaves out one that is zero in every row.
+func appendNumbers(dst []byte, number int, first uint64, body []byte) []byte {
 	switch {
-	case len(c.body) > 0:
-		return appendColumn(dst, number, kindUvarint, nil, c.body)
-	case c.first == 0:
+	case len(body) > 0:
+		return appendColumn(dst, number, kindUvarint, nil, body)
+	case first == 0:
 		return dst
 	}
 	var one [binary.MaxVarintLen64]byte
-	return appendColumn(dst, number, kindSame, binary.AppendUvarint(one[:0], c.first))
+	return appendColumn(dst, number, kindSame, binary.AppendUvarint(one[:0], first))
 }
-
-func (c *numbers) reset() { c.first, c.body = 0, c.body[:0] }
 
 // texts is a column of texts while it grows: each text once, and for each row
 // its place among them. As long as all rows are the same it has no codes.
@@ -49,7 +25,6 @@ type texts struct {
 	dict  []byte // (uvarint(len) bytes)*
 	codes []byte // one for each row: a byte up to maxNarrow texts, else a uvarint
 	at    place  // of the row before
-	same  string // its text
 	index map[string]place
 }
 
@@ -62,31 +37,23 @@ const maxNarrow = 256
 // keptBytes of a dictionary stay after a reset; more is of unusual texts.
 const keptBytes = 16 << 10
 
-// add takes the text of a row. A lasting one is never overwritten: then it is kept
-// itself to compare with, and is mostly found to be the same by its address.
-func (c *texts) add(row int, s string, lasting bool) {
-	// Mostly it is the row before's, and a comparison costs less than a hash.
-	if row == 0 || s != c.same {
-		c.change(row, s, lasting)
-	}
-	switch n := len(c.index); {
-	case n == 1:
-	case n <= maxNarrow:
-		c.codes = append(c.codes, byte(c.at.code))
-	default:
-		c.codes = binary.AppendUvarint(c.codes, uint64(c.at.code))
-	}
-}
-
-// change goes on with another text than the row before's.
-func (c *texts) change(row int, s string, lasting bool) {
+// find makes s the text of the next row, and returns a copy that lasts until the
+// reset.
+func (c *texts) find(row int, s string) string {
 	p, ok := c.index[s]
 	if !ok {
 		p = c.learn(row, s)
 	}
-	c.at, c.same = p, s
-	if !lasting {
-		c.same = c.text(p)
+	c.at = p
+	return c.text(p)
+}
+
+// repeat gives the next row the text that was found last.
+func (c *texts) repeat() {
+	if len(c.index) <= maxNarrow {
+		c.codes = append(c.codes, byte(c.at.code))
+	} else {
+		c.codes = binary.AppendUvarint(c.codes, uint64(c.at.code))
 	}
 }
 
@@ -152,5 +119,5 @@ func (c *texts) reset() {
 	if c.dict, c.codes = c.dict[:0], c.codes[:0]; cap(c.dict) > keptBytes {
 		c.dict = nil
 	}
-	c.at, c.same = place{}, ""
+	c.at = place{}
 }
