@@ -1,9 +1,6 @@
 package http1
 
-import (
-	"encoding/binary"
-	"math/bits"
-)
+import "encoding/binary"
 
 // Classes of bytes, RFC 9110 section 5.6.2 and 5.5.
 const (
@@ -53,36 +50,24 @@ func all(b []byte, of uint8) bool {
 // isValue reports whether every byte may be in a field's value: eight at a time,
 // and one by one only where there may be a tab.
 func isValue(b []byte) bool {
-	const ones, high = 0x0101010101010101, 0x8080808080808080
-	rest := b
-	for ; len(rest) >= 8; rest = rest[8:] {
-		w := binary.LittleEndian.Uint64(rest)
-		control := (w - ones*' ') &^ w
-		d := w ^ ones*0x7f
-		if (control|(d-ones)&^d)&high != 0 {
-			return all(b, valueByte)
-		}
+	if len(b) < 8 {
+		return all(b, valueByte)
 	}
-	return all(rest, valueByte)
+	found := uint64(0)
+	for at := 0; len(b)-at > 8; at += 8 {
+		found |= controls(binary.LittleEndian.Uint64(b[at:]))
+	}
+	found |= controls(binary.LittleEndian.Uint64(b[len(b)-8:])) // some of it for the second time
+	return found == 0 || all(b, valueByte)
 }
 
-// controlIn is the place of the first control byte, tabs among them, or the end.
-func controlIn(b []byte) int {
+// controls marks the control bytes of a word by their highest bits. A byte's
+// subtraction can borrow from the one above, so that above the first there may be
+// marks without a reason.
+func controls(w uint64) uint64 {
 	const ones, high = 0x0101010101010101, 0x8080808080808080
-	at := 0
-	for ; len(b)-at >= 8; at += 8 {
-		w := binary.LittleEndian.Uint64(b[at:])
-		d := w ^ ones*0x7f
-		// A byte's subtraction can borrow from the one above it, so that only the
-		// lowest bit tells the truth, which is the first byte's.
-		if found := ((w-ones*' ')&^w | (d-ones)&^d) & high; found != 0 {
-			return at + bits.TrailingZeros64(found)/8
-		}
-	}
-	for at < len(b) && b[at] >= ' ' && b[at] != 0x7f {
-		at++
-	}
-	return at
+	d := w ^ ones*0x7f
+	return ((w-ones*' ')&^w | (d-ones)&^d) & high
 }
 
 // nameBit is one of 64 bits, by a name's length and ends in either case. The name
