@@ -311,7 +311,8 @@ func (c *conn) exchange(ctx context.Context) (again bool) {
 	c.begun = true
 	c.begin()
 	tunnel := string(c.request.method.of(c.request.raw)) == "CONNECT"
-	if tunnel || c.s.o.Handler.Waits() {
+	waits := c.s.o.Handler.Waits()
+	if tunnel || waits {
 		c.leaveIdle(nothing)
 	} else {
 		c.leaveIdle(streaming)
@@ -325,7 +326,7 @@ func (c *conn) exchange(ctx context.Context) (again bool) {
 		c.connect(ctx, target)
 		c.now = netio.Now()
 	default:
-		if c.s.o.Handler.Waits() {
+		if waits {
 			c.now = netio.Now()
 		}
 		again = c.forward(ctx, target)

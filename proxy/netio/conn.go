@@ -163,6 +163,10 @@ func (t *transfer) readOnce(fd uintptr) bool {
 	if t.take != nil {
 		buf = t.take.Room()
 	}
+	return t.readInto(fd, buf)
+}
+
+func (t *transfer) readInto(fd uintptr, buf []byte) bool {
 	for {
 		n, err := sysRead(fd, buf)
 		switch err {

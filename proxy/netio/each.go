@@ -44,8 +44,8 @@ func (c *Conn) Each(b *Buffer, step func() bool) (bool, error) {
 func (c *Conn) eachOnce(fd uintptr) bool {
 	t := &c.read
 	for {
-		room := len(t.take.Room())
-		if !t.readOnce(fd) {
+		room := t.take.Room()
+		if !t.readInto(fd, room) {
 			return false
 		}
 		if t.err != nil || t.n == 0 {
@@ -57,7 +57,7 @@ func (c *Conn) eachOnce(fd uintptr) bool {
 		if c.held = 0; !again {
 			return true
 		}
-		if t.n < room { // the socket was empty: what comes now is news
+		if t.n < len(room) { // the socket was empty: what comes now is news
 			t.n = 0
 			return false
 		}
