@@ -124,7 +124,12 @@ func (e *Engine) dial(ctx context.Context, t exchange.Target) (net.Conn, error) 
 		timeout = t.Timeouts.Connect
 	}
 	dialer := net.Dialer{Timeout: timeout, KeepAlive: 30 * time.Second}
-	return dialer.DialContext(ctx, "tcp", t.Address)
+	c, err := dialer.DialContext(ctx, "tcp", t.Address)
+	if err != nil {
+		return nil, err
+	}
+	netio.Near(c)
+	return c, nil
 }
 
 // accept serves connections until the listener is closed.
@@ -147,6 +152,7 @@ func (e *Engine) accept(l net.Listener, serve func(net.Conn)) error {
 // HTTP, and what does not is told so; one that was captured may speak anything.
 func (e *Engine) serve(ctx context.Context, c net.Conn) {
 	facts := http1.ConnFacts{Downstream: c.RemoteAddr().String()}
+	netio.Near(c)
 	conn := netio.New(c, nil)
 	if e.o.TLS != nil {
 		var ok bool
