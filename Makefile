@@ -20,6 +20,8 @@ UI_SOURCES := $(shell find $(UI)/src $(UI)/public -type f 2>/dev/null) \
 	$(addprefix $(UI)/,index.html package.json package-lock.json tsconfig.json vite.config.ts)
 
 BINARIES := ./cmd/mesh-proxy ./cmd/mesh-hub ./cmd/meshctl ./examples/bookinfo
+# Object storage is tested against this server.
+S3_SERVER := bin/tools/versitygw
 GOLANGCI_LINT = $(shell command -v golangci-lint || echo bin/tools/golangci-lint)
 
 .PHONY: help
@@ -38,14 +40,14 @@ demo: build ## the whole mesh on this machine, until Ctrl-C
 ui: $(UI_BUILT) ## the web UI, which the hub embeds
 
 .PHONY: test
-test: tools conformance-tools build ## everything that continuous integration runs
+test: tools conformance-tools $(S3_SERVER) build ## everything that continuous integration runs
 	go vet ./...
 	TELEMESH_TEST_TOOLS=installed go test -race ./...
 	cd $(UI) && npm test && npm run lint
 	$(run-e2e)
 
 .PHONY: test-unit
-test-unit: ui ## the tests that need no other tool: Go with -race, and the UI's
+test-unit: $(S3_SERVER) ui ## the tests without real processes of ours: Go with -race, and the UI's
 	go test -race ./...
 	cd $(UI) && npm test
 
@@ -132,6 +134,10 @@ bin/tools/grpc-interop-client: PACKAGE = google.golang.org/grpc/interop/client
 bin/tools/grpc-interop-server: PACKAGE = google.golang.org/grpc/interop/server
 $(CONFORMANCE_TOOLS): tools/conformance/go.mod tools/conformance/go.sum
 	cd tools/conformance && go build -o ../../$@ $(PACKAGE)
+
+$(S3_SERVER): tools/s3/go.mod tools/s3/go.sum | need-go
+	@echo 'building an S3 server for the tests, which takes a minute or two the first time'
+	cd tools/s3 && go build -o ../../$@ github.com/versity/versitygw/cmd/versitygw
 
 .PHONY: generate
 generate: need-go ## Go from the protobuf contracts, TypeScript from the JSON API
