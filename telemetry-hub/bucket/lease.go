@@ -59,7 +59,7 @@ func (b *Bucket) Lease(name string, ttl time.Duration) (*Lease, error) {
 	return &Lease{b: b, name: name, ttl: ttl, nonce: rand.Text()}, nil
 }
 
-// Renew every ttl/RenewParts.
+// RenewParts of a term are how often a lease is renewed in it.
 const RenewParts = 3
 
 // Renew takes the lease if it is free, renews it if it is ours, and else looks

@@ -44,9 +44,6 @@ func (m *Meta) Name() string { return m.name().String() }
 
 func (m *Meta) name() segmentName { return segmentName{m.End, m.Log} }
 
-// sameFiles reports that both describe the same bytes.
-func (m *Meta) sameFiles(o *Meta) bool { return m.Records == o.Records && m.Index == o.Index }
-
 const (
 	metaVersion = 1
 	maxSmall    = 1 << 20 // of a meta or a lease

@@ -32,6 +32,7 @@ import (
 // place is an object store that hubs of a test share.
 type place struct {
 	config string
+	direct string       // the same, past the gate
 	files  string       // the folder in which the objects are files
 	gate   *gate        // in front of S3; nil for a folder
 	alter  func(*fault) // what the next hubs' stores do wrong
@@ -82,9 +83,12 @@ func s3Place(t testing.TB) *place {
 	}
 	front := httptest.NewServer(g)
 	t.Cleanup(front.Close)
+	config := func(endpoint string) string {
+		return fmt.Sprintf("type: S3\nconfig: {bucket: records, endpoint: %q, region: us-east-1, insecure: true, access_key: %s, secret_key: %s}\nprefix: mesh\n",
+			endpoint, testKey, testSecret)
+	}
 	return &place{
-		config: fmt.Sprintf("type: S3\nconfig: {bucket: records, endpoint: %q, region: us-east-1, insecure: true, access_key: %s, secret_key: %s}\nprefix: mesh\n",
-			strings.TrimPrefix(front.URL, "http://"), testKey, testSecret),
+		config: config(strings.TrimPrefix(front.URL, "http://")), direct: config(address),
 		files: filepath.Join(dir, "records", "mesh"), gate: g,
 	}
 }
