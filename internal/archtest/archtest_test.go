@@ -67,6 +67,7 @@ func TestVocabularyStopsAtItsAdapter(t *testing.T) {
 	}{
 		{"only boards speak Grafana's client", "github.com/grafana-tools/sdk", []string{module + "dashboards"}, nil},
 		{"only the hub speaks Prometheus' server", "github.com/prometheus/prometheus", []string{module + "telemetry-hub"}, nil},
+		{"only one package speaks objstore", "github.com/thanos-io/objstore", []string{module + "telemetry-hub/bucket"}, nil},
 		{"only the side ports speak net/http", "net/http", []string{module + "proxy/admin"}, []string{module + "proxy/"}},
 		{"policy is decided without net/http", "net/http", nil, []string{module + "policy-check"}},
 	} {

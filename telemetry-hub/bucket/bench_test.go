@@ -12,7 +12,7 @@ const benchRows = 500_000
 // benchFind looks traces up and tells how long it takes.
 func benchFind(b *testing.B, p *place, cold bool) {
 	h := p.hub(b, "hub-1")
-	m := upload(b, h, Log{"hub-1", 1}, testStart, 0, benchRows)
+	m := upload(b, h, oneLog("hub-1", 1), testStart, 0, benchRows)
 	s := mustOpen(b, h, m)
 	if !cold {
 		for i := range 2000 {
@@ -67,7 +67,7 @@ func BenchmarkUpload(b *testing.B) {
 			n := uint64(0)
 			for b.Loop() {
 				n++
-				if _, err := h.Upload(b.Context(), path, Log{"hub-1", n}); err != nil {
+				if _, err := h.Upload(b.Context(), path, oneLog("hub-1", n)); err != nil {
 					b.Fatal(err)
 				}
 			}

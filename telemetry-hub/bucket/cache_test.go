@@ -144,7 +144,7 @@ func TestADamagedIndexInTheCacheIsReadAgain(t *testing.T) {
 	dir := t.TempDir()
 	shared := func(o *Options) { o.CacheDir = dir }
 	b := p.hub(t, "hub-1", shared)
-	m := upload(t, b, Log{"hub-1", 1}, testStart, 0, 1000)
+	m := upload(t, b, oneLog("hub-1", 1), testStart, 0, 1000)
 	mustOpen(t, b, m)
 	file := b.cache.path(indexSpan(m.Index))
 	x, err := os.ReadFile(file)

@@ -10,11 +10,11 @@
 //	v1/log/HUB/NUMBER/OFFSET-LENGTH-CRC.chunk     log that no segment holds yet
 //	v1/leases/LEASE/TERM.json                     who does what only one should
 //
-// NAME is END-HUB-NUMBER: the time of the newest record in nanoseconds since
-// 1970 (20 digits), the hub whose log the segment was sealed from and the log's
-// number (20 digits). day is the UTC day of END. So the same log has the same
-// NAME whoever seals it, a listing of some days is a listing of few folders, and
-// END is known without reading anything. TAG is the start of the file's SHA-256:
+// NAME is END-HUB-FIRST-LAST: the time of the newest record in nanoseconds since
+// 1970 (19 digits), the hub whose logs the segment was sealed from and their
+// numbers (16 digits each). day is the UTC day of END. So the same logs have the
+// same NAME whoever seals them, a listing of some days is a listing of few
+// folders, and END is known without reading anything. TAG is the start of the file's SHA-256:
 // an upload that is repeated writes the same objects, and two different files
 // never share one.
 //

@@ -13,7 +13,7 @@ import (
 // numbers of the logs that are open.
 func numbers(l *Live) (list []uint64) {
 	for _, s := range l.Segments() {
-		list = append(list, s.Log.Number)
+		list = append(list, s.Log.First)
 	}
 	return list
 }
@@ -33,12 +33,12 @@ func TestLiveFollowsWhatHubsAddAndRetentionRemoves(t *testing.T) {
 		one, two := p.hub(t, "hub-1"), p.hub(t, "hub-2")
 		l := NewLive(p.hub(t, "hub-3"), 0)
 		mustPoll(t, l)
-		a := upload(t, one, Log{"hub-1", 1}, testStart, 0, 1000)
-		upload(t, two, Log{"hub-2", 2}, testStart.Add(time.Minute), 500, 1000)
+		a := upload(t, one, oneLog("hub-1", 1), testStart, 0, 1000)
+		upload(t, two, oneLog("hub-2", 2), testStart.Add(time.Minute), 500, 1000)
 		mustPoll(t, l, 1, 2)
-		upload(t, two, Log{"hub-2", 3}, testStart.Add(24*time.Hour), 1000, 1000)
+		upload(t, two, oneLog("hub-2", 3), testStart.Add(24*time.Hour), 1000, 1000)
 		mustPoll(t, l, 1, 2, 3)
-		if got := l.Between(testStart.Add(time.Minute), testStart.Add(time.Hour)); len(got) != 1 || got[0].Log.Number != 2 {
+		if got := l.Between(testStart.Add(time.Minute), testStart.Add(time.Hour)); len(got) != 1 || got[0].Log.First != 2 {
 			t.Errorf("%d segments of that hour", len(got))
 		}
 		held := l.Segments()[0]
@@ -64,7 +64,7 @@ func TestLiveListsOnlyDaysThatChange(t *testing.T) {
 	today := c.Now().UTC().Truncate(24 * time.Hour).Add(time.Hour)
 	c.add(today.Add(time.Hour).Sub(c.Now()))
 	for i := range 10 { // today and nine days before
-		upload(t, b, Log{"hub-1", uint64(i)}, today.Add(-time.Duration(i)*24*time.Hour), 0, 10)
+		upload(t, b, oneLog("hub-1", uint64(i)), today.Add(-time.Duration(i)*24*time.Hour), 0, 10)
 	}
 	var lists []string
 	p.alter = func(f *fault) {
@@ -108,8 +108,8 @@ func TestLiveListsOnlyDaysThatChange(t *testing.T) {
 func TestLiveTriesAgainWhatFailed(t *testing.T) {
 	eachStore(t, func(t *testing.T, p *place) {
 		b := p.hub(t, "hub-1")
-		good := upload(t, b, Log{"hub-1", 1}, testStart, 0, 100)
-		bad := upload(t, b, Log{"hub-1", 2}, testStart.Add(time.Hour), 0, 100)
+		good := upload(t, b, oneLog("hub-1", 1), testStart, 0, 100)
+		bad := upload(t, b, oneLog("hub-1", 2), testStart.Add(time.Hour), 0, 100)
 		p.damage(t, bad.Index.Name, 50)
 		l := NewLive(b, 0)
 		err := l.Poll(t.Context())
@@ -135,7 +135,7 @@ func TestLiveRunsUntilItsContextEnds(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)
 	go func() { ended <- l.Run(ctx) }()
-	upload(t, b, Log{"hub-1", 1}, testStart, 0, 100)
+	upload(t, b, oneLog("hub-1", 1), testStart, 0, 100)
 	for len(l.Segments()) == 0 {
 		time.Sleep(time.Millisecond)
 	}
@@ -146,7 +146,7 @@ func TestLiveRunsUntilItsContextEnds(t *testing.T) {
 }
 
 func TestNamesOfSegments(t *testing.T) {
-	for _, n := range []segmentName{{0, Log{"h", 0}}, {1 << 62, Log{"hub-1.example.org_2", 1<<64 - 1}}, {1790000000000000000, Log{"00000000000000000001", 3}}} {
+	for _, n := range []segmentName{{0, oneLog("h", 0)}, {1 << 62, Log{"hub-1.example.org_2", 3, 1<<64 - 1}}, {1790000000000000000, oneLog("00000000000000000001", 3)}} {
 		if got, ok := parseMeta(n.meta()); !ok || got != n {
 			t.Errorf("%s: %+v", n.meta(), got)
 		}
@@ -156,17 +156,17 @@ func TestNamesOfSegments(t *testing.T) {
 			}
 		}
 	}
-	good := segmentName{5, Log{"h", 6}}.meta()
+	good := segmentName{5, oneLog("h", 6)}.meta()
 	for _, bad := range []string{
 		"", "v1/meta/day=1970-01-01", "v1/meta/day=1970-01-01/x.json", strings.Replace(good, "1970-01-01", "1970-01-02", 1),
 		strings.Replace(good, ".json", ".new", 1), strings.Replace(good, "-h-", "-h/../h-", 1), strings.Replace(good, "-h-", "--", 1),
-		strings.Replace(good, "/0000", "/-000", 1), "v1/meta/day=1970-01-01.json",
+		strings.Replace(good, "/0000", "/-000", 1), strings.Replace(good, "6.json", "5.json", 1), "v1/meta/day=1970-01-01.json",
 	} {
 		if n, ok := parseMeta(bad); ok {
 			t.Errorf("%q is %+v", bad, n)
 		}
 	}
-	for _, bad := range []string{"", "x.parquet", "v1/records/day=1970-01-01/" + fmt.Sprint(segmentName{5, Log{"h", 6}}) + ".parquet"} {
+	for _, bad := range []string{"", "x.parquet", "v1/records/day=1970-01-01/" + fmt.Sprint(segmentName{5, oneLog("h", 6)}) + ".parquet"} {
 		if n, ok := parsePart(bad); ok {
 			t.Errorf("%q is %+v", bad, n)
 		}

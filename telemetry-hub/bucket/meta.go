@@ -23,7 +23,7 @@ type Object struct {
 // pass over fields that they do not know.
 type Meta struct {
 	Version int    `json:"version"` // 1
-	Log     Log    `json:"log"`     // whose records it has
+	Log     Log    `json:"log"`     // of which it has the records
 	Writer  string `json:"writer"`  // the hub that uploaded it
 	Rows    int    `json:"rows"`
 	// Schema is the version of the table.

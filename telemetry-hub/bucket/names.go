@@ -2,6 +2,7 @@ package bucket
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -16,15 +17,18 @@ const (
 	leaseRoot   = "v1/leases"
 
 	dayPrefix = "day="
-	digits    = 20 // of the numbers in names, so that they sort
-	tagDigits = 16
+	// Digits of numbers in names, so that they sort.
+	timeDigits = 19
+	digits     = 16
+	tagDigits  = 16
 )
 
-// Log says which log a segment holds: the hub that wrote it, and its number
-// there.
+// Log says which logs a segment holds: those that Hub has numbered First to
+// Last.
 type Log struct {
-	Hub    string `json:"hub"`
-	Number uint64 `json:"number"`
+	Hub   string `json:"hub"`
+	First uint64 `json:"first"`
+	Last  uint64 `json:"last"`
 }
 
 // segmentName is what stands before the extension of a meta.
@@ -34,7 +38,7 @@ type segmentName struct {
 }
 
 func (n segmentName) String() string {
-	return fmt.Sprintf("%0*d-%s-%0*d", digits, n.end, n.Hub, digits, n.Number)
+	return fmt.Sprintf("%0*d-%s-%0*d-%0*d", timeDigits, n.end, n.Hub, digits, n.First, digits, n.Last)
 }
 
 // day is the folder of the segment.
@@ -53,13 +57,17 @@ func (n segmentName) index(tag string) string {
 }
 
 func parseSegmentName(s string) (n segmentName, ok bool) {
-	if len(s) < 2*digits+3 || s[digits] != '-' || s[len(s)-digits-1] != '-' {
+	fields := strings.Split(s, "-")
+	last := len(fields) - 1
+	if last < 3 {
 		return n, false
 	}
-	end, err := strconv.ParseInt(s[:digits], 10, 64)
-	number, err2 := strconv.ParseUint(s[len(s)-digits:], 10, 64)
-	n = segmentName{end, Log{s[digits+1 : len(s)-digits-1], number}}
-	return n, err == nil && err2 == nil && end >= 0 && checkName(n.Hub) == nil
+	var errs [3]error
+	n.end, errs[0] = strconv.ParseInt(fields[0], 10, 64)
+	n.Hub = strings.Join(fields[1:last-1], "-")
+	n.First, errs[1] = strconv.ParseUint(fields[last-1], 10, 64)
+	n.Last, errs[2] = strconv.ParseUint(fields[last], 10, 64)
+	return n, errors.Join(errs[:]...) == nil && n.String() == s && n.end >= 0 && n.First <= n.Last && checkName(n.Hub) == nil
 }
 
 // parseMeta reads the name of a meta object.
@@ -109,5 +117,5 @@ func checkName(s string) error {
 
 // compareNames orders by end, hub and number.
 func compareNames(a, b segmentName) int {
-	return cmp.Or(cmp.Compare(a.end, b.end), cmp.Compare(a.Hub, b.Hub), cmp.Compare(a.Number, b.Number))
+	return cmp.Or(cmp.Compare(a.end, b.end), cmp.Compare(a.Hub, b.Hub), cmp.Compare(a.First, b.First), cmp.Compare(a.Last, b.Last))
 }

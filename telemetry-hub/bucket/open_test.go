@@ -20,7 +20,7 @@ func TestALookUpIsOneReadWhenColdAndNoneAfterwards(t *testing.T) {
 	eachStore(t, func(t *testing.T, p *place) {
 		cacheDir := t.TempDir()
 		shared := func(o *Options) { o.CacheDir = cacheDir }
-		m := upload(t, p.hub(t, "hub-1"), Log{"hub-1", 1}, testStart, 0, 50_000)
+		m := upload(t, p.hub(t, "hub-1"), oneLog("hub-1", 1), testStart, 0, 50_000)
 		b := p.hub(t, "hub-2", shared)
 		var s *segment.Segment
 		step := func(name string, want int64, do func()) {
@@ -77,7 +77,7 @@ func TestALookUpIsOneReadWhenColdAndNoneAfterwards(t *testing.T) {
 
 func TestLookUpsAtOnceReadOnce(t *testing.T) {
 	p := folderPlace(t)
-	m := upload(t, p.hub(t, "hub-1"), Log{"hub-1", 1}, testStart, 0, 1000)
+	m := upload(t, p.hub(t, "hub-1"), oneLog("hub-1", 1), testStart, 0, 1000)
 	p.alter = func(f *fault) {
 		f.before = func(op, _ string) error {
 			if op == "range" {
@@ -103,7 +103,7 @@ func TestLookUpsAtOnceReadOnce(t *testing.T) {
 // another waits for it.
 func TestTheFirstToGiveUpTakesNobodyAlong(t *testing.T) {
 	p := folderPlace(t)
-	m := upload(t, p.hub(t, "hub-1"), Log{"hub-1", 1}, testStart, 0, 1000)
+	m := upload(t, p.hub(t, "hub-1"), oneLog("hub-1", 1), testStart, 0, 1000)
 	reading, goOn := make(chan struct{}, 2), make(chan struct{})
 	var reads atomic.Int32
 	p.alter = func(f *fault) {
@@ -133,7 +133,7 @@ func TestTheFirstToGiveUpTakesNobodyAlong(t *testing.T) {
 
 func TestReadsAreBounded(t *testing.T) {
 	p := folderPlace(t)
-	m := upload(t, p.hub(t, "hub-1"), Log{"hub-1", 1}, testStart, 0, 80_000) // ten row groups
+	m := upload(t, p.hub(t, "hub-1"), oneLog("hub-1", 1), testStart, 0, 80_000) // ten row groups
 	var now, most atomic.Int32
 	p.alter = func(f *fault) {
 		f.before = func(op, _ string) error {
@@ -158,7 +158,7 @@ func TestReadsAreBounded(t *testing.T) {
 
 func TestDamagedObjectsAreNamedAndNotKept(t *testing.T) {
 	eachStore(t, func(t *testing.T, p *place) {
-		m := upload(t, p.hub(t, "hub-1"), Log{"hub-1", 1}, testStart, 0, 1000)
+		m := upload(t, p.hub(t, "hub-1"), oneLog("hub-1", 1), testStart, 0, 1000)
 		b := p.hub(t, "hub-2")
 		s := mustOpen(t, b, m)
 		p.damage(t, m.Records.Name, 2000)
@@ -178,7 +178,7 @@ func TestDamagedObjectsAreNamedAndNotKept(t *testing.T) {
 			t.Errorf("index: %v", err)
 		}
 
-		other := upload(t, p.hub(t, "hub-1"), Log{"hub-1", 2}, testStart, 0, 100)
+		other := upload(t, p.hub(t, "hub-1"), oneLog("hub-1", 2), testStart, 0, 100)
 		p.damage(t, m.name().meta(), 0)
 		listed, err := b.List(t.Context(), time.Time{}, time.Time{})
 		if !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), m.name().meta()) || len(listed) != 1 || listed[0] != other {
@@ -190,7 +190,7 @@ func TestDamagedObjectsAreNamedAndNotKept(t *testing.T) {
 // TestBytesChangedOnTheWayAreReadAgain changes what comes, once.
 func TestBytesChangedOnTheWayAreReadAgain(t *testing.T) {
 	p := folderPlace(t)
-	m := upload(t, p.hub(t, "hub-1"), Log{"hub-1", 1}, testStart, 0, 1000)
+	m := upload(t, p.hub(t, "hub-1"), oneLog("hub-1", 1), testStart, 0, 1000)
 	var reads int
 	p.alter = func(f *fault) {
 		f.before = func(op, _ string) error {
@@ -211,7 +211,7 @@ func TestBytesChangedOnTheWayAreReadAgain(t *testing.T) {
 
 func TestAVanishedObjectIsNamed(t *testing.T) {
 	eachStore(t, func(t *testing.T, p *place) {
-		m := upload(t, p.hub(t, "hub-1"), Log{"hub-1", 1}, testStart, 0, 1000)
+		m := upload(t, p.hub(t, "hub-1"), oneLog("hub-1", 1), testStart, 0, 1000)
 		b := p.hub(t, "hub-2")
 		s := mustOpen(t, b, m)
 		p.delete(t, m.Records.Name)
@@ -235,7 +235,7 @@ func TestAVanishedObjectIsNamed(t *testing.T) {
 // TestAServerThatFails is about a real S3 client and server with a gate between.
 func TestAServerThatFails(t *testing.T) {
 	p := s3Place(t)
-	m := upload(t, p.hub(t, "hub-1"), Log{"hub-1", 1}, testStart, 0, 1000)
+	m := upload(t, p.hub(t, "hub-1"), oneLog("hub-1", 1), testStart, 0, 1000)
 	b := p.hub(t, "hub-2", func(o *Options) { o.AttemptTimeout = 200 * time.Millisecond })
 	s := mustOpen(t, b, m)
 	find := func() error {
@@ -301,7 +301,7 @@ func TestAServerThatFails(t *testing.T) {
 
 	// An upload too.
 	left.Store(3)
-	upload(t, b, Log{"hub-2", 1}, testStart, 0, 100)
+	upload(t, b, oneLog("hub-2", 1), testStart, 0, 100)
 }
 
 // TestABucketThatIsNotThere names what to do.
@@ -321,7 +321,7 @@ func TestABucketThatIsNotThere(t *testing.T) {
 
 func TestAnIndexThatTheCacheGaveUpIsReadAgain(t *testing.T) {
 	p := folderPlace(t)
-	m := upload(t, p.hub(t, "hub-1"), Log{"hub-1", 1}, testStart, 0, 1000)
+	m := upload(t, p.hub(t, "hub-1"), oneLog("hub-1", 1), testStart, 0, 1000)
 	b := p.hub(t, "hub-2")
 	s := mustOpen(t, b, m)
 	b.cache.dropObject(m.Index.Name)

@@ -32,7 +32,7 @@ func wantPass(t *testing.T, when string, r *Retention, want Removed) {
 func threeDays(t *testing.T, b *Bucket, c *clock) (metas []Meta) {
 	t.Helper()
 	for i := range 3 {
-		metas = append(metas, upload(t, b, Log{"hub-1", uint64(i)}, c.Now().Add(time.Duration(i-3)*24*time.Hour), 0, 100))
+		metas = append(metas, upload(t, b, oneLog("hub-1", uint64(i)), c.Now().Add(time.Duration(i-3)*24*time.Hour), 0, 100))
 	}
 	return metas
 }
@@ -59,7 +59,7 @@ func TestRetentionHidesFirstAndDeletesAfterGrace(t *testing.T) {
 		}
 		wantPass(t, "nothing to do", r, Removed{})
 		listed, err := b.List(t.Context(), time.Time{}, time.Time{})
-		if err != nil || len(listed) != 1 || listed[0].Log.Number != 2 {
+		if err != nil || len(listed) != 1 || listed[0].Log.First != 2 {
 			t.Fatal(listed, err)
 		}
 		if err := mustOpen(t, b, listed[0]).Verify(t.Context()); err != nil {
@@ -89,8 +89,8 @@ func TestASweepTakesWhatAnUploadLeft(t *testing.T) {
 	eachStore(t, func(t *testing.T, p *place) {
 		c := newClock()
 		b := p.hub(t, "hub-1", c.option)
-		whole := upload(t, b, Log{"hub-1", 1}, testStart, 0, 100)
-		half := upload(t, b, Log{"hub-1", 2}, testStart, 100, 100)
+		whole := upload(t, b, oneLog("hub-1", 1), testStart, 0, 100)
+		half := upload(t, b, oneLog("hub-1", 2), testStart, 100, 100)
 		p.delete(t, half.name().meta())
 		stray := whole.name().records(strings.Repeat("0", tagDigits)) // another hub's file of the same log
 		if err := os.WriteFile(filepath.Join(p.files, stray), []byte("x"), 0o644); err != nil {
@@ -124,7 +124,7 @@ func TestASweepAndAnUploadMeet(t *testing.T) {
 	c := newClock()
 	b := p.hub(t, "hub-1", c.option)
 	path := sealed(t, testStart, 0, 100)
-	m, err := b.Upload(t.Context(), path, Log{"hub-1", 1})
+	m, err := b.Upload(t.Context(), path, oneLog("hub-1", 1))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +134,7 @@ func TestASweepAndAnUploadMeet(t *testing.T) {
 		f.after = func(op, name string) error {
 			if meet && op == "list" && strings.HasPrefix(name, "v1/meta") {
 				meet = false
-				_, err := b.Upload(t.Context(), path, Log{"hub-1", 1})
+				_, err := b.Upload(t.Context(), path, oneLog("hub-1", 1))
 				return err
 			}
 			return nil
@@ -175,7 +175,7 @@ func TestTwoLeadersHarmNothing(t *testing.T) {
 					}
 				})
 			}
-			wg.Go(func() { upload(t, hubs[0], Log{"a", uint64(100 + round)}, c.Now(), 0, 100) })
+			wg.Go(func() { upload(t, hubs[0], oneLog("a", uint64(100+round)), c.Now(), 0, 100) })
 			wg.Wait()
 			c.add(time.Hour)
 		}
@@ -237,7 +237,7 @@ func TestRetentionWorksWhereTheLeaseIs(t *testing.T) {
 	p := folderPlace(t)
 	c := newClock()
 	one := p.hub(t, "hub-1", c.option)
-	m := upload(t, one, Log{"hub-1", 1}, c.Now().Add(-time.Hour), 0, 10)
+	m := upload(t, one, oneLog("hub-1", 1), c.Now().Add(-time.Hour), 0, 10)
 	o := RetentionOptions{MaxAge: time.Minute, Lease: 30 * time.Millisecond}
 	leader, other := newRetention(t, one, o, nil), newRetention(t, p.hub(t, "hub-2", c.option), o, nil)
 	if ours, err := other.lease.Renew(t.Context()); !ours || err != nil {

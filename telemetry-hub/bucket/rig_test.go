@@ -354,6 +354,9 @@ func sealed(t testing.TB, start time.Time, first, rows int) string {
 	return path
 }
 
+// oneLog is the log of that number.
+func oneLog(hub string, number uint64) Log { return Log{hub, number, number} }
+
 // upload seals and uploads a segment.
 func upload(t testing.TB, b *Bucket, log Log, start time.Time, first, rows int) Meta {
 	t.Helper()

@@ -19,9 +19,11 @@ import (
 // at any point, it is repeated; a repetition of one that had ended changes
 // nothing.
 //
-// log is where the records come from. If a segment of the same log and end is
+// log is where the records come from. If a segment of the same logs and end is
 // whole already, from whoever uploaded it, that one counts and is returned. Two
-// hubs that seal the same log therefore make one segment of it.
+// hubs that seal the same logs therefore make one segment of them. A segment that
+// joins others which are in the bucket already would have their records twice, so
+// segments are joined before they are uploaded.
 func (b *Bucket) Upload(ctx context.Context, path string, log Log) (Meta, error) {
 	m, err := b.describe(path, log)
 	if err != nil {
@@ -37,6 +39,9 @@ func (b *Bucket) Upload(ctx context.Context, path string, log Log) (Meta, error)
 func (b *Bucket) describe(path string, log Log) (Meta, error) {
 	if err := checkName(log.Hub); err != nil {
 		return Meta{}, fmt.Errorf("hub: %w", err)
+	}
+	if log.First > log.Last {
+		return Meta{}, fmt.Errorf("logs %d to %d: want the first before the last", log.First, log.Last)
 	}
 	m := Meta{Version: metaVersion, Log: log, Writer: b.o.Hub, Uploaded: b.o.Now().UTC()}
 	index, err := os.Open(segment.IndexPath(path))
@@ -70,7 +75,7 @@ func (b *Bucket) describe(path string, log Log) (Meta, error) {
 		return m, fmt.Errorf("the index is of %d records in %d bytes, the file has %d bytes: is it another's, or the segment empty?", s.Rows(), s.Size(), m.Records.Bytes)
 	}
 	m.Rows, m.Schema = s.Rows(), s.SchemaVersion()
-	m.MinStart, m.MaxStart = s.Bounds()
+	m.MinStart, m.MaxStart = s.Span()
 	m.End = max(min(m.MaxStart, info.ModTime().UnixNano()), 0)
 	n := m.name()
 	m.Records.Name, m.Index.Name = n.records(m.Records.SHA256[:tagDigits]), n.index(m.Index.SHA256[:tagDigits])

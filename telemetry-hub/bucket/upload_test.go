@@ -18,7 +18,7 @@ func TestAnUploadedSegmentIsWhatWasSealed(t *testing.T) {
 		b := p.hub(t, "hub-1")
 		path := filepath.Join(t.TempDir(), "1.parquet")
 		sum := seal(t, path, 3, testStart, 0, 20_000)
-		m, err := b.Upload(t.Context(), path, Log{"hub-1", 4})
+		m, err := b.Upload(t.Context(), path, oneLog("hub-1", 4))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -55,7 +55,7 @@ func TestAnUploadIsRepeatedAfterACrashAtAnyPoint(t *testing.T) {
 	eachStore(t, func(t *testing.T, p *place) {
 		path := sealed(t, testStart, 0, 3000)
 		for step := range 6 {
-			log := Log{"hub-1", uint64(step + 1)}
+			log := oneLog("hub-1", uint64(step+1))
 			ctx, cancel := context.WithCancel(t.Context())
 			writes := 0
 			crash := func(at int) func(op, name string) error {
@@ -110,7 +110,7 @@ func TestAnUploadIsRepeatedAfterACrashAtAnyPoint(t *testing.T) {
 // the same log, the second between the first's index and meta.
 func TestOneLogMakesOneSegmentWhoeverSealsIt(t *testing.T) {
 	eachStore(t, func(t *testing.T, p *place) {
-		log := Log{"lost", 9}
+		log := oneLog("lost", 9)
 		paths := []string{filepath.Join(t.TempDir(), "1.parquet"), filepath.Join(t.TempDir(), "1.parquet")}
 		for i, path := range paths {
 			seal(t, path, uint64(i+1), testStart, 0, 2000)
@@ -147,7 +147,7 @@ func TestAMetaWithoutItsPartsIsReplaced(t *testing.T) {
 		b := p.hub(t, "hub-1")
 		path := sealed(t, testStart, 0, 1000)
 		upload := func() Meta {
-			m, err := b.Upload(t.Context(), path, Log{"hub-1", 1})
+			m, err := b.Upload(t.Context(), path, oneLog("hub-1", 1))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -190,7 +190,7 @@ func TestUploadRefusesWhatIsNoSegment(t *testing.T) {
 		{"no records", empty, "h", "empty"},
 		{"a bad name", path, "a/b", "want letters"},
 	} {
-		if _, err := b.Upload(t.Context(), c.path, Log{c.hub, 1}); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := b.Upload(t.Context(), c.path, oneLog(c.hub, 1)); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v", c.name, err)
 		}
 	}
@@ -202,11 +202,11 @@ func TestUploadRefusesWhatIsNoSegment(t *testing.T) {
 func TestAClockAheadDoesNotTakeTheSegmentAlong(t *testing.T) {
 	p := folderPlace(t)
 	b := p.hub(t, "hub-1")
-	m := upload(t, b, Log{"hub-1", 1}, time.Now().Add(40*24*time.Hour), 0, 10)
+	m := upload(t, b, oneLog("hub-1", 1), time.Now().Add(40*24*time.Hour), 0, 10)
 	if now := time.Now().UnixNano(); m.End > now || m.MaxStart < now {
 		t.Errorf("End %d, MaxStart %d, now %d", m.End, m.MaxStart, now)
 	}
-	if old := upload(t, b, Log{"hub-1", 2}, time.Unix(-5, 0), 0, 10); old.End != 0 || old.MaxStart >= 0 {
+	if old := upload(t, b, oneLog("hub-1", 2), time.Unix(-5, 0), 0, 10); old.End != 0 || old.MaxStart >= 0 {
 		t.Errorf("End %d, MaxStart %d of records before 1970", old.End, old.MaxStart)
 	}
 	if listed, err := b.List(t.Context(), time.Time{}, time.Time{}); err != nil || len(listed) != 2 {
@@ -229,7 +229,7 @@ func TestListTakesWhatOverlaps(t *testing.T) {
 		reader := p.hub(t, "hub-2")
 		day := 24 * time.Hour
 		for i, at := range []time.Duration{-9 * day, -2 * day, 12*time.Hour - time.Second, 0, 9 * day} { // the third crosses midnight
-			upload(t, b, Log{"hub-1", uint64(i)}, testStart.Add(at-10*day), 0, 2000)
+			upload(t, b, oneLog("hub-1", uint64(i)), testStart.Add(at-10*day), 0, 2000)
 		}
 		at := func(d time.Duration) time.Time { return testStart.Add(d - 10*day) }
 		for _, c := range []struct {
@@ -247,7 +247,7 @@ func TestListTakesWhatOverlaps(t *testing.T) {
 			got, err := reader.List(t.Context(), c.from, c.to)
 			var numbers []uint64
 			for _, m := range got {
-				numbers = append(numbers, m.Log.Number)
+				numbers = append(numbers, m.Log.First)
 			}
 			if err != nil || !slices.Equal(numbers, c.want) {
 				t.Errorf("%v to %v: %v, want %v: %v", c.from, c.to, numbers, c.want, err)

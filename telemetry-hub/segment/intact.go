@@ -3,28 +3,11 @@ package segment
 import (
 	"encoding/binary"
 	"hash/crc32"
-	"math"
 	"sort"
 )
 
 // SchemaVersion of the table that the segment was written with.
 func (s *Segment) SchemaVersion() uint64 { return s.version }
-
-// Bounds are the least and the greatest start of the records, in Unix
-// nanoseconds; both 0 if the segment has none. Row groups whose entries are
-// damaged do not count.
-func (s *Segment) Bounds() (minStart, maxStart int64) {
-	minStart, maxStart = math.MaxInt64, math.MinInt64
-	for i := range s.header.groups {
-		if g, err := s.group(i); err == nil {
-			minStart, maxStart = min(minStart, g.stats.minStart), max(maxStart, g.stats.maxStart)
-		}
-	}
-	if minStart > maxStart {
-		return 0, 0
-	}
-	return minStart, maxStart
-}
 
 // Intact reports that p, read from the Parquet file at offset, has the
 // checksums that the index knows: those of all columns of one row group that
