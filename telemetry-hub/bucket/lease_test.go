@@ -43,6 +43,7 @@ func TestOneHubHoldsALease(t *testing.T) {
 			wantLease(t, "while it is renewed", a, true)
 		}
 		wantLease(t, "seen last", b, false)
+		wantLease(t, "not renewed yet", b, false)
 		c.add(testTerm)
 		if a.Held() {
 			t.Error("held after its term")

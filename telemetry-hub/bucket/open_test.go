@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/telemesh/telemesh/internal/ids"
@@ -99,36 +100,39 @@ func TestLookUpsAtOnceReadOnce(t *testing.T) {
 	}
 }
 
-// TestTheFirstToGiveUpTakesNobodyAlong cancels the look-up that reads while
-// another waits for it.
+// TestTheFirstToGiveUpTakesNobodyAlong cancels the read that another waits for.
 func TestTheFirstToGiveUpTakesNobodyAlong(t *testing.T) {
-	p := folderPlace(t)
-	m := upload(t, p.hub(t, "hub-1"), oneLog("hub-1", 1), testStart, 0, 1000)
-	reading, goOn := make(chan struct{}, 2), make(chan struct{})
-	var reads atomic.Int32
-	p.alter = func(f *fault) {
-		f.before = func(op, _ string) error {
-			if op == "range" && reads.Add(1) == 1 {
-				reading <- struct{}{}
-				<-goOn
-				return context.Canceled
-			}
-			return nil
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		c, _ := newCache(t, dir, 1000)
+		s, _ := part(0, false)
+		goOn := make(chan error)
+		for _, reason := range []error{context.Canceled, context.DeadlineExceeded, errCrash, nil} {
+			go func() {
+				if ran, err := c.once(t.Context(), s, func() error { return <-goOn }); !ran || !errors.Is(err, reason) {
+					t.Errorf("who reads: %v, %v", ran, err)
+				}
+			}()
+			synctest.Wait()
+			go func() {
+				ran, err := c.once(t.Context(), s, func() error { return nil })
+				if want := reason == errCrash; ran || (err != nil) != want {
+					t.Errorf("who waits for %v: %v, %v", reason, ran, err)
+				}
+			}()
+			ctx, cancel := context.WithCancel(t.Context())
+			go func() {
+				if ran, err := c.once(ctx, s, func() error { return nil }); ran || !errors.Is(err, context.Canceled) {
+					t.Errorf("who gives up waiting: %v, %v", ran, err)
+				}
+			}()
+			synctest.Wait()
+			cancel()
+			synctest.Wait()
+			goOn <- reason
+			synctest.Wait()
 		}
-	}
-	s := mustOpen(t, p.hub(t, "hub-2"), m)
-	ctx, cancel := context.WithCancel(t.Context())
-	first := make(chan error)
-	go func() { _, err := s.Find(ctx, traceID(1).String(), 10); first <- err }()
-	<-reading
-	second := make(chan struct{})
-	go func() { defer close(second); mustFind(t, s, 1) }()
-	cancel()
-	close(goOn)
-	if err := <-first; !errors.Is(err, context.Canceled) {
-		t.Error(err)
-	}
-	<-second
+	})
 }
 
 func TestReadsAreBounded(t *testing.T) {

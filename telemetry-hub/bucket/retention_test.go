@@ -96,7 +96,7 @@ func TestASweepTakesWhatAnUploadLeft(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(p.files, stray), []byte("x"), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		foreign := "v1/records/day=2026-11-20/theirs.parquet"
+		foreign := recordsRoot + "/" + dayOf(testStart) + "/theirs.parquet"
 		if err := os.WriteFile(filepath.Join(p.files, foreign), []byte("x"), 0o644); err != nil {
 			t.Fatal(err)
 		}

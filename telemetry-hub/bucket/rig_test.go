@@ -294,7 +294,7 @@ func (p *place) delete(t testing.TB, object string) {
 }
 
 // testStart is when the records of the tests begin: noon, UTC.
-var testStart = time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
+var testStart = time.Date(2024, 6, 10, 12, 0, 0, 0, time.UTC)
 
 // traceID of the nth trace.
 func traceID(n int) (id ids.TraceID) {

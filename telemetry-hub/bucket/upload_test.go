@@ -169,6 +169,37 @@ func TestAMetaWithoutItsPartsIsReplaced(t *testing.T) {
 	})
 }
 
+// TestAnUploadNoticesWhatASweepTook deletes the records of an upload before its
+// meta is there.
+func TestAnUploadNoticesWhatASweepTook(t *testing.T) {
+	eachStore(t, func(t *testing.T, p *place) {
+		swept := false
+		p.alter = func(f *fault) {
+			f.before = func(op, name string) error {
+				if op == "put" && strings.HasSuffix(name, ".json") && !swept {
+					swept = true
+					for _, records := range p.objects(t, recordsRoot) {
+						p.delete(t, records)
+					}
+				}
+				return nil
+			}
+		}
+		b := p.hub(t, "hub-1")
+		path := sealed(t, testStart, 0, 100)
+		if _, err := b.Upload(t.Context(), path, oneLog("hub-1", 1)); !errors.Is(err, ErrNotFound) {
+			t.Errorf("uploaded without its records: %v", err)
+		}
+		m, err := b.Upload(t.Context(), path, oneLog("hub-1", 1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := mustOpen(t, b, m).Verify(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestUploadRefusesWhatIsNoSegment(t *testing.T) {
 	p := folderPlace(t)
 	b := p.hub(t, "hub-1")
