@@ -152,9 +152,24 @@ func (l *Lease) free(ctx context.Context) (bool, error) {
 	return err == nil && body.Holder == "", err
 }
 
-// add creates the next term. It is ours if we created it and none is newer: one
-// that was created after a long sleep may fill the place of an old one.
+// add creates the next term. If that place is taken by a term of our own, which
+// we created without learning of it, it creates the one behind.
 func (l *Lease) add(ctx context.Context, holder string) (bool, error) {
+	ours, err := l.addNext(ctx, holder)
+	if ours || err != nil {
+		return ours, err
+	}
+	b, err := l.b.get(ctx, l.object(l.term), maxSmall)
+	var body leaseBody
+	if err != nil || json.Unmarshal(b, &body) != nil || body.Nonce != l.nonce {
+		return false, nil // another's, or one that is told from ours by the next call
+	}
+	return l.addNext(ctx, holder)
+}
+
+// addNext creates the next term. It is ours if we created it and none is newer: one
+// that was created after a long sleep may fill the place of an old one.
+func (l *Lease) addNext(ctx context.Context, holder string) (bool, error) {
 	from := l.b.o.Now()
 	term := l.term + 1
 	body, err := json.Marshal(leaseBody{holder, l.nonce, from.UTC(), l.ttl.Seconds()})

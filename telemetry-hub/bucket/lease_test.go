@@ -1,6 +1,7 @@
 package bucket
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -140,6 +141,34 @@ func TestALostAnswerIsNoLostLease(t *testing.T) {
 		}
 		wantLease(t, "first", newLease(t, p.hub(t, "a")), true)
 	})
+}
+
+// TestARenewalThatWasInterruptedCanBeReleased ends a renewal between the creation
+// of its term and the look at it.
+func TestARenewalThatWasInterruptedCanBeReleased(t *testing.T) {
+	p := folderPlace(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	puts := 0
+	p.alter = func(f *fault) {
+		f.after = func(op, _ string) error {
+			if op == "put" {
+				if puts++; puts == 2 {
+					cancel()
+				}
+			}
+			return nil
+		}
+	}
+	a := newLease(t, p.hub(t, "a"))
+	wantLease(t, "first", a, true)
+	if _, err := a.Renew(ctx); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	if err := a.Release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	p.alter = nil
+	wantLease(t, "released", newLease(t, p.hub(t, "b")), true)
 }
 
 func TestALeaseWithoutConditionsSaysSo(t *testing.T) {
