@@ -89,6 +89,16 @@ fuzz: need-go ## every fuzzer in turn, FUZZTIME each; FUZZ= the folders
 		done; \
 	done
 
+.PHONY: bench-hub
+bench-hub: RECORDS = 2000000
+bench-hub: build ## what keeping and finding every request costs the hub; RECORDS= of it
+	go run ./internal/benchhub -records $(RECORDS)
+
+.PHONY: kill-hub
+kill-hub: KILLS = 200
+kill-hub: build ## ends a hub under load at random moments, and looks whether all is there; KILLS= of it
+	go run ./internal/benchhub -rounds $(KILLS) kill
+
 .PHONY: soak
 soak: DURATION = 10m
 soak: build ## kills and stalls under mixed traffic, every request accounted for; DURATION= and SEED= of it

@@ -13,11 +13,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/telemesh/telemesh/internal/process"
 	"github.com/telemesh/telemesh/internal/version"
 	hub "github.com/telemesh/telemesh/telemetry-hub"
 )
 
 func main() {
+	process.UseBatchBuffers()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	if err := command().ExecuteContext(ctx); err != nil {

@@ -14,8 +14,6 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/grpc/experimental"
-	"google.golang.org/grpc/mem"
 
 	"github.com/telemesh/telemesh/internal/process"
 	"github.com/telemesh/telemesh/internal/version"
@@ -23,22 +21,11 @@ import (
 )
 
 func main() {
-	experimental.SetDefaultBufferPool(batchBuffers())
+	process.UseBatchBuffers()
 	if err := command().ExecuteContext(context.Background()); err != nil {
 		fmt.Fprintln(os.Stderr, "mesh-proxy:", err)
 		os.Exit(1)
 	}
-}
-
-// batchBuffers are for what goes to the hub: a batch of records has about 50 KiB,
-// and gRPC's own pool has nothing between 32 KiB and 1 MiB, which it fills with
-// zeros for each.
-func batchBuffers() mem.BufferPool {
-	pool, err := mem.NewBinaryTieredBufferPool(8, 12, 14, 15, 16, 17, 18, 20)
-	if err != nil { // of constants: it cannot be
-		return mem.DefaultBufferPool()
-	}
-	return pool
 }
 
 func command() *cobra.Command {
