@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -106,9 +107,15 @@ func codec(r *report) error {
 			n, bytes = n+len(list), bytes+len(encoded[i])
 		}
 		encode = append(encode, micros(selfCPU()-from, n))
+		lengths := make([]int, len(rows))
+		for i := range rows {
+			lengths[i] = len(rows[i])
+		}
+		rows = nil
+		runtime.GC() // a hub does not have the records in this form, to be looked through at each collection
 		from = selfCPU()
 		for i, p := range encoded {
-			c, err := d.Decode(p, len(rows[i]))
+			c, err := d.Decode(p, lengths[i])
 			if err != nil {
 				return err
 			}

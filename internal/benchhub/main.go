@@ -1,6 +1,7 @@
 // Benchhub measures what keeping records costs the hub: a real mesh-hub takes the
 // records of a small mesh over gRPC, and is asked for them. With "kill" it ends the
-// hub at random moments instead, and looks whether all is there.
+// hub at random moments instead, and looks whether all is there; with "scan" it only
+// reads what an earlier run has left in -dir.
 package main
 
 import (
@@ -10,6 +11,8 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"runtime/pprof"
 	"time"
 )
 
@@ -34,7 +37,19 @@ func main() {
 	flag.DurationVar(&o.paced, "paced", 30*time.Second, "how long 20,000 records a second of 1,000 edges are sent, for the hub's memory")
 	flag.IntVar(&o.rounds, "rounds", 200, "how often kill kills")
 	flag.Uint64Var(&o.seed, "seed", 1, "of records and moments")
+	profile := flag.String("cpuprofile", "", "file for a CPU profile of this process")
 	flag.Parse()
+	if *profile != "" {
+		f, err := os.Create(*profile)
+		if err == nil {
+			err = pprof.StartCPUProfile(f)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "benchhub:", err)
+			os.Exit(1)
+		}
+		defer pprof.StopCPUProfile()
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	if err := run(ctx, o, flag.Arg(0)); err != nil {
@@ -55,8 +70,10 @@ func run(ctx context.Context, o options, what string) (err error) {
 	switch what {
 	case "":
 		return bench(ctx, o)
+	case "scan":
+		return scans(ctx, filepath.Join(o.dir, "data", "records"), newReport(o))
 	case "kill":
 		return kills(ctx, o)
 	}
-	return fmt.Errorf("%q is nothing that can be measured: say kill, or nothing", what)
+	return fmt.Errorf("%q is nothing that can be measured: say scan, kill, or nothing", what)
 }

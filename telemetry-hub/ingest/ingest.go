@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -52,7 +53,8 @@ type Accepted struct {
 type Options struct {
 	Log   Log
 	State *counters.State
-	// Accept sees every new batch in the order of the log. It must not block.
+	// Accept sees every new batch in the order of the log. It must not block, nor
+	// keep the columns; what it takes out of them is its own.
 	Accept func(Accepted)
 	Logger *slog.Logger
 }
@@ -62,6 +64,7 @@ type Server struct {
 	telemetryv1.UnimplementedTelemetryServiceServer
 	o       Options
 	decoder *record.Decoder
+	columns sync.Pool // of *record.Columns, that are used again when their batch is done
 	queue   chan pending
 	m       meters
 }
@@ -107,7 +110,7 @@ func New(o Options, reg prometheus.Registerer) (*Server, error) {
 	depth := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: vocab.MetricHubQueue, Help: "Batches that wait to be written to the log."},
 		func() float64 { return float64(len(queue)) })
 	reg.MustRegister(m.batches, m.rejected, m.records, m.duration, m.streams, depth)
-	return &Server{o: o, decoder: d, queue: queue, m: m}, nil
+	return &Server{o: o, decoder: d, columns: sync.Pool{New: func() any { return new(record.Columns) }}, queue: queue, m: m}, nil
 }
 
 // Push implements the telemetry service.
@@ -218,8 +221,9 @@ func (s *Server) check(b *telemetryv1.Batch) (*record.Columns, error) {
 			return nil, fmt.Errorf("aggregate %d: %w", i, err)
 		}
 	}
-	columns, err := s.decoder.Decode(b.GetRecords(), int(b.GetRecordCount()))
-	if err != nil {
+	columns := s.columns.Get().(*record.Columns)
+	if err := s.decoder.DecodeTo(columns, b.GetRecords(), int(b.GetRecordCount())); err != nil {
+		s.columns.Put(columns)
 		return nil, err
 	}
 	for row := range columns.Rows() {
@@ -309,6 +313,7 @@ func (s *Server) commit(list []pending) {
 		s.o.Logger.Error("batches are not durable, senders keep them and try again", "batches", len(list), "error", failed)
 	}
 	for i, p := range list {
+		s.columns.Put(p.accepted.Columns)
 		s.m.duration.Observe(time.Since(p.came).Seconds())
 		select {
 		case p.done <- result{ack: acks[i], err: failed}:

@@ -8,6 +8,7 @@ import (
 	"hash/crc32"
 	"io"
 	"os"
+	"slices"
 )
 
 // A log file is a sequence of frames:
@@ -50,29 +51,36 @@ var errTorn = errors.New("ends before its length")
 // readFrame reads the frame at offset; limit bounds its payload, so that a
 // damaged length claims no memory. The payload is fresh memory.
 func readFrame(f io.ReaderAt, offset, limit int64) ([]byte, error) {
+	return appendPayload(nil, f, offset, limit)
+}
+
+// appendPayload is readFrame into memory that dst may have. dst comes back if
+// there is an error.
+func appendPayload(dst []byte, f io.ReaderAt, offset, limit int64) ([]byte, error) {
 	var header [frameHeader]byte
 	if n, err := f.ReadAt(header[:], offset); err != nil {
 		if errors.Is(err, io.EOF) && isPrefix(header[:n]) {
 			err = errTorn
 		}
-		return nil, fmt.Errorf("%w at %d: %w", errDamaged, offset, err)
+		return dst, fmt.Errorf("%w at %d: %w", errDamaged, offset, err)
 	}
 	length := int64(binary.LittleEndian.Uint32(header[4:]))
 	if binary.LittleEndian.Uint32(header[:]) != frameMagic || length > MaxFrame {
-		return nil, fmt.Errorf("%w at %d: no frame header", errDamaged, offset)
+		return dst, fmt.Errorf("%w at %d: no frame header", errDamaged, offset)
 	}
 	sum := binary.LittleEndian.Uint32(header[8:])
 	if length > limit {
-		return nil, fmt.Errorf("%w at %d: %w", errDamaged, offset, shortReason(f, offset, limit, sum))
+		return dst, fmt.Errorf("%w at %d: %w", errDamaged, offset, shortReason(f, offset, limit, sum))
 	}
-	payload := make([]byte, length)
+	whole := slices.Grow(dst, int(length))[:len(dst)+int(length)]
+	payload := whole[len(dst):]
 	if _, err := f.ReadAt(payload, offset+frameHeader); err != nil && length > 0 { // a reader may say EOF for nothing at the end
-		return nil, fmt.Errorf("%w at %d: %w", errDamaged, offset, err)
+		return dst, fmt.Errorf("%w at %d: %w", errDamaged, offset, err)
 	}
 	if crc32.Checksum(payload, castagnoli) != sum {
-		return nil, fmt.Errorf("%w at %d: checksum", errDamaged, offset)
+		return dst, fmt.Errorf("%w at %d: checksum", errDamaged, offset)
 	}
-	return payload, nil
+	return whole, nil
 }
 
 // isPrefix reports whether b can be the beginning of a frame that was being

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/telemesh/telemesh/api/telemetry/record"
-	telemetryv1 "github.com/telemesh/telemesh/api/telemetry/v1"
 	"github.com/telemesh/telemesh/telemetry-hub/segment"
 )
 
@@ -106,22 +105,26 @@ func (s *Store) addAll(ctx context.Context, builder *segment.Builder, lf *logFil
 		return err
 	}
 	defer decoder.Close()
+	var payload []byte
+	var columns record.Columns
 	for _, offset := range lf.frames {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		payload, err := readFrame(lf.f, offset, MaxFrame)
-		if err != nil {
+		var err error
+		if payload, err = appendPayload(payload[:0], lf.f, offset, MaxFrame); err != nil {
 			s.corrupt("log is damaged, one batch is lost", "file", lf.f.Name(), "offset", offset, "error", err)
 			continue
 		}
-		b := &telemetryv1.Batch{}
-		columns, err := decode(decoder, payload, b)
+		b, err := readRecords(payload)
+		if err == nil {
+			err = decoder.DecodeTo(&columns, b.records, b.count)
+		}
 		if err != nil {
 			s.corrupt("log holds a frame that is not a batch", "file", lf.f.Name(), "offset", offset, "error", err)
 			continue
 		}
-		if err := builder.Add(columns, b.GetEdges(), b.GetSender()); err != nil {
+		if err := builder.Add(&columns, b.edges, b.sender); err != nil {
 			return fmt.Errorf("seal batch at %d: %w", offset, err)
 		}
 	}

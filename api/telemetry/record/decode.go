@@ -52,32 +52,52 @@ type column struct {
 }
 
 // Columns is a decoded block. It owns its memory and is safe for concurrent
-// reads.
+// reads. Texts that it hands out are good for ever, all else until it is decoded
+// into again.
 type Columns struct {
-	rows int
-	cols [maxColumn]column
+	rows  int
+	cols  [maxColumn]column
+	raw   []byte
+	spare [maxColumn]column // memory for the next block
 }
 
 // Decode reads a block and checks that every known column has want rows. All
 // errors wrap ErrCorrupt.
 func (d *Decoder) Decode(src []byte, want int) (*Columns, error) {
+	c := new(Columns)
+	if err := d.DecodeTo(c, src, want); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// DecodeTo is Decode into memory that was used before. After an error c is of no
+// use but for another block.
+func (d *Decoder) DecodeTo(c *Columns, src []byte, want int) error {
+	c.rows, c.cols = 0, [maxColumn]column{}
 	if want == 0 && len(src) == 0 {
-		return &Columns{}, nil
+		return nil
 	}
-	raw := bytes.Clone(src)
-	if bytes.HasPrefix(src, zstdMagic) {
-		var err error
-		if raw, err = d.zstd.DecodeAll(src, nil); err != nil {
-			return nil, fmt.Errorf("%w: decompress: %w", ErrCorrupt, err)
-		}
+	if !bytes.HasPrefix(src, zstdMagic) {
+		c.raw = append(c.raw[:0], src...)
+		return c.read(want)
 	}
-	r := varint.Reader{B: raw}
+	var err error
+	if c.raw, err = d.zstd.DecodeAll(src, c.raw[:0]); err != nil {
+		return fmt.Errorf("%w: decompress: %w", ErrCorrupt, err)
+	}
+	return c.read(want)
+}
+
+// read reads what is in raw.
+func (c *Columns) read(want int) error {
+	r := varint.Reader{B: c.raw}
 	if version := r.Byte(); version != blockVersion {
-		return nil, fmt.Errorf("%w: version %d", ErrCorrupt, version)
+		return fmt.Errorf("%w: version %d", ErrCorrupt, version)
 	}
-	c := &Columns{rows: int(r.Uvarint())}
+	c.rows = int(r.Uvarint())
 	if r.Bad || c.rows != want || c.rows > MaxRows {
-		return nil, fmt.Errorf("%w: %d rows where %d were announced", ErrCorrupt, c.rows, want)
+		return fmt.Errorf("%w: %d rows where %d were announced", ErrCorrupt, c.rows, want)
 	}
 	for !r.Bad && len(r.B) > 0 {
 		number, kind := r.Uvarint(), r.Byte()
@@ -85,43 +105,52 @@ func (d *Decoder) Decode(src []byte, want int) (*Columns, error) {
 		if r.Bad || number >= maxColumn {
 			continue // from a newer sender: skipped by its length
 		}
-		if !c.cols[number].decode(kind, body, c.rows) {
-			return nil, fmt.Errorf("%w: column %d", ErrCorrupt, number)
+		if !c.cols[number].decode(kind, body, c.rows, &c.spare[number]) {
+			return fmt.Errorf("%w: column %d", ErrCorrupt, number)
 		}
 	}
 	if r.Bad {
-		return nil, fmt.Errorf("%w: truncated", ErrCorrupt)
+		return fmt.Errorf("%w: truncated", ErrCorrupt)
 	}
 	for _, required := range []int{vocab.ColStart, vocab.ColTraceID, vocab.ColSpanID} {
 		if c.rows > 0 && c.cols[required].ints == nil && c.cols[required].fixed == nil {
-			return nil, fmt.Errorf("%w: column %d is missing", ErrCorrupt, required)
+			return fmt.Errorf("%w: column %d is missing", ErrCorrupt, required)
 		}
 	}
 	if c.rows > 0 && (c.cols[vocab.ColTraceID].width != 16 || c.cols[vocab.ColSpanID].width != 8) {
-		return nil, fmt.Errorf("%w: identifier width", ErrCorrupt)
+		return fmt.Errorf("%w: identifier width", ErrCorrupt)
 	}
-	return c, nil
+	return nil
+}
+
+// again is a slice of n elements of any value, in the memory of spare if it is
+// large enough, which it is there for the next time.
+func again[T any](spare *[]T, n int) []T {
+	if cap(*spare) < n {
+		*spare = make([]T, n)
+	}
+	return (*spare)[:n]
 }
 
 // decode reports whether body is a column of rows rows.
-func (c *column) decode(kind byte, body []byte, rows int) bool {
+func (c *column) decode(kind byte, body []byte, rows int, spare *column) bool {
 	r := varint.Reader{B: body}
 	switch kind {
 	case kindDelta:
-		c.ints = make([]uint64, rows)
+		c.ints = again(&spare.ints, rows)
 		var last int64
 		for i := range c.ints {
 			last += r.Varint()
 			c.ints[i] = uint64(last)
 		}
 	case kindUvarint:
-		c.ints = make([]uint64, rows)
+		c.ints = again(&spare.ints, rows)
 		for i := range c.ints {
 			c.ints[i] = r.Uvarint()
 		}
 	case kindSame:
 		v := r.Uvarint()
-		c.ints = make([]uint64, rows)
+		c.ints = again(&spare.ints, rows)
 		for i := range c.ints {
 			c.ints[i] = v
 		}
@@ -131,23 +160,33 @@ func (c *column) decode(kind byte, body []byte, rows int) bool {
 		}
 		c.fixed, c.width = r.Bytes(uint64(len(body))), len(body)/rows
 	case kindDict:
-		return c.decodeDict(&r, rows)
+		return c.decodeDict(&r, rows, spare)
 	default:
 		return false
 	}
 	return !r.Bad && len(r.B) == 0
 }
 
-func (c *column) decodeDict(r *varint.Reader, rows int) bool {
+func (c *column) decodeDict(r *varint.Reader, rows int, spare *column) bool {
 	entries := r.Uvarint()
 	if entries > uint64(rows) {
 		return false
 	}
-	c.dict = make([]string, entries)
-	for i := range c.dict {
-		c.dict[i] = string(r.Bytes(r.Uvarint()))
+	c.dict = again(&spare.dict, int(entries))
+	texts := *r // read twice: first how long they are, so that all are one string
+	for range c.dict {
+		r.Bytes(r.Uvarint())
 	}
-	c.codes = make([]uint32, rows)
+	all := string(texts.B[:len(texts.B)-len(r.B)])
+	for i := range c.dict {
+		n := texts.Uvarint()
+		from := len(all) - (len(texts.B) - len(r.B))
+		if texts.Bytes(n); r.Bad {
+			return false
+		}
+		c.dict[i] = all[from : from+int(n)]
+	}
+	c.codes = again(&spare.codes, rows)
 	for i := range c.codes {
 		var code uint64
 		switch {
