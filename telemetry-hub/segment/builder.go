@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	defaultWindow = 1 << 16
+	defaultWindow = 1 << 17
 	maxWindow     = 1 << 18
 	// maxDictBytes of distinct texts end a window early.
 	maxDictBytes = 64 << 20
@@ -20,7 +20,7 @@ const (
 // BuilderOptions of a Builder. The zero value is ready.
 type BuilderOptions struct {
 	// Window is how many rows are sorted together: as many as arrive while the
-	// records of one request do. 65,536 if 0; at most 262,144.
+	// records of one request do. 131,072 if 0; at most 262,144.
 	Window int
 	// Seed of the index's hashes; random if 0.
 	Seed uint64

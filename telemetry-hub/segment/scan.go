@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 )
 
@@ -65,8 +66,8 @@ func (r *Rows) Ints(c Column) []int64 {
 	return r.ints[c]
 }
 
-// Texts is a column of texts: its dictionary, and a place in it for each row of
-// the group. It is nil for a column that is not text, was not asked for or is
+// Texts is a column of texts: its dictionary, and a place in it for each selected
+// row; those of other rows mean nothing. It is nil for a column that is not text, was not asked for or is
 // not in the file.
 func (r *Rows) Texts(c Column) (dict []string, codes []uint32) {
 	if l := &r.columns[c]; !l.done || l.kind != kindText {
@@ -237,7 +238,7 @@ func (r *Rows) load(c Column) error {
 	switch l.kind {
 	case kindID:
 	case kindUUID, kindText:
-		r.codes[c], ok = l.encoded.codes(r.codes[c], l.rows)
+		ok = r.loadCodes(c)
 	case kindMapKey, kindMapValue:
 		r.codes[c], l.at, ok = l.lists(r.codes[c], l.at, r.data.mem)
 		if ok {
@@ -251,6 +252,28 @@ func (r *Rows) load(c Column) error {
 	}
 	l.done = true
 	return nil
+}
+
+// fewOf a group's rows are picked out of it without decoding the rest.
+const fewOf = 16
+
+// loadCodes decodes a column's codes, or those of the selected rows alone where
+// they are few: the others then mean nothing.
+func (r *Rows) loadCodes(c Column) (ok bool) {
+	l := &r.columns[c]
+	if len(r.selected) > l.rows/fewOf {
+		r.codes[c], ok = l.encoded.codes(r.codes[c], l.rows)
+		return ok
+	}
+	m := r.data.mem
+	if m.codes, ok = l.pick(m.codes, r.selected); !ok {
+		return false
+	}
+	r.codes[c] = slices.Grow(r.codes[c][:0], l.rows)[:l.rows]
+	for i, row := range r.selected {
+		r.codes[c][row] = m.codes[i]
+	}
+	return true
 }
 
 // List is one leaf of the attributes of a row: c is AttributeKeys or
