@@ -168,7 +168,7 @@ func ingest(ctx context.Context, o options, h *hub, l *load, r *report) error {
 	}
 	took := time.Since(from)
 	// One batch more than seals takes the last log with it.
-	for until := time.Now().Add(3 * sealAfter); ; {
+	for until := time.Now().Add(3*sealAfter + 2*took); ; {
 		select {
 		case <-time.After(sealAfter / 10):
 		case <-ctx.Done():

@@ -95,7 +95,9 @@ func (s *Store) openLog(number uint64, last bool, replay func(*telemetryv1.Batch
 			return errors.Join(fmt.Errorf("cut log %s: %w", f.Name(), err), f.Close())
 		}
 	}
-	s.logs = append(s.logs, lf)
+	if s.logs = append(s.logs, lf); !last && !lf.sealed {
+		s.unsealed.Add(1)
+	}
 	return nil
 }
 
@@ -121,6 +123,27 @@ func decode(d *record.Decoder, payload []byte, b *telemetryv1.Batch) (*record.Co
 	return d.Decode(b.GetRecords(), int(b.GetRecordCount()))
 }
 
+const (
+	// maxUnsealed closed logs may wait to be sealed: each has some 15 MB of index in
+	// memory. Then the writer waits, and so do the senders, whose buffers are
+	// bounded themselves.
+	maxUnsealed = 8
+	// maxSealWait is how long it waits before it tells the senders to try again.
+	maxSealWait = 10 * time.Second
+)
+
+// waitForSealing holds the writer up while Run is too far behind.
+func (s *Store) waitForSealing() error {
+	until := time.Now().Add(maxSealWait)
+	for s.running.Load() && s.unsealed.Load() >= maxUnsealed {
+		if time.Now().After(until) {
+			return fmt.Errorf("%d log files wait to be sealed: the disk or the processor is too slow for what comes in, or sealing fails as the log of the hub says", maxUnsealed)
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+	return nil
+}
+
 // keptFrame bounds the memory that the writer keeps for the next batch.
 const keptFrame = 1 << 20
 
@@ -137,6 +160,9 @@ func (s *Store) Append(b *telemetryv1.Batch, columns *record.Columns) error {
 	putFrameHeader(frame)
 	if s.frame = frame; cap(frame) > keptFrame {
 		s.frame = nil
+	}
+	if err := s.waitForSealing(); err != nil {
+		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -206,6 +232,9 @@ func (s *Store) rotate() error {
 	}
 	if err := s.syncDir(); err != nil {
 		return errors.Join(err, f.Close(), os.Remove(f.Name()))
+	}
+	if n := len(s.logs); n > 0 && !s.logs[n-1].sealed {
+		s.unsealed.Add(1)
 	}
 	s.logs = append(slices.Clone(s.logs), newLogFile(number, f))
 	select {

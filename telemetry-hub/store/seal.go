@@ -20,6 +20,8 @@ const tidyEvery = 10 * time.Second
 func (s *Store) Run(ctx context.Context) error {
 	tick := time.NewTicker(tidyEvery)
 	defer tick.Stop()
+	s.running.Store(true)
+	defer s.running.Store(false)
 	for {
 		s.sealAll(ctx)
 		s.mergeSmall(ctx)
@@ -54,6 +56,8 @@ func (s *Store) sealAll(ctx context.Context) {
 		}
 		s.replace(lf, sf)
 		lf.release()
+		s.unsealed.Add(-1)
+		s.tidy() // while there is much to seal, the logs that are done make room
 		if sf != nil {
 			s.sealed.Add(1)
 			s.o.Logger.Info("sealed a segment", "file", sf.path, "records", sf.Rows(), "bytes", sf.bytes, "took", time.Since(began))

@@ -335,3 +335,30 @@ func spansOf(model []record.Record, id string) (list []string) {
 	slices.Sort(list)
 	return list
 }
+
+func TestTheWriterWaitsWhileSealingIsFarBehind(t *testing.T) {
+	b := newBench(t, Options{FileBytes: 200})
+	b.store.running.Store(true) // but nothing is sealed yet
+	for i := range byte(maxUnsealed + 1) {
+		b.append(hop(i, "/"))
+	}
+	if n := b.store.Stats().Unsealed; n != maxUnsealed {
+		t.Fatalf("%d logs wait, want %d", n, maxUnsealed)
+	}
+	done := make(chan struct{})
+	go func() {
+		b.append(hop(99, "/"))
+		close(done)
+	}()
+	select {
+	case <-done:
+		t.Fatal("the writer went on")
+	case <-time.After(50 * time.Millisecond):
+	}
+	b.store.sealAll(t.Context())
+	select {
+	case <-done:
+	case <-time.After(5 * time.Second):
+		t.Fatal("the writer still waits when all is sealed")
+	}
+}

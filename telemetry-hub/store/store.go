@@ -107,6 +107,8 @@ type Store struct {
 	segments []*sealedFile // oldest first
 	closed   bool
 
+	running      atomic.Bool  // Run
+	unsealed     atomic.Int32 // closed logs that wait to be sealed
 	corruptions  atomic.Uint64
 	sealed       atomic.Uint64
 	sealFailures atomic.Uint64
@@ -310,7 +312,8 @@ func (s *Store) Stats() Stats {
 		older(sf.oldest)
 	}
 	st.Records = st.SealedRecords
-	for i, lf := range s.logs {
+	st.Unsealed = int(s.unsealed.Load())
+	for _, lf := range s.logs {
 		st.LogBytes += lf.size
 		if lf.sealed {
 			continue
@@ -318,9 +321,6 @@ func (s *Store) Stats() Stats {
 		st.Records += lf.records
 		if lf.records > 0 {
 			older(lf.oldest)
-		}
-		if i < len(s.logs)-1 {
-			st.Unsealed++
 		}
 	}
 	st.Bytes += st.LogBytes
