@@ -13,10 +13,10 @@ import (
 )
 
 const (
-	// mergeRows is from where on a segment is large enough: a look-up asks each
-	// segment, so there should be few, and retention drops whole ones, so they
-	// should not be many hours long.
-	mergeRows = 1 << 20
+	// mergeRows is from where on a segment is large enough, so that a full log's is:
+	// a look-up asks each segment, so there should be few, but a merge costs as much
+	// as sealing did.
+	mergeRows = 1 << 19
 	// mergeCount small segments in a row are merged into one.
 	mergeCount = 8
 )
