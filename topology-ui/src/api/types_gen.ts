@@ -238,6 +238,9 @@ export interface StoreStatus {
   records: number;
   bytes: number;
   segments: number;
+  sealedRecords: number;
+  unsealedLogs: number;
+  logBytes: number;
   oldestMillis: number;
   corruptions: number;
 }
