@@ -99,6 +99,10 @@ kill-hub: KILLS = 200
 kill-hub: build ## ends a hub under load at random moments, and looks whether all is there; KILLS= of it
 	go run ./internal/benchhub -rounds $(KILLS) kill
 
+.PHONY: full-hub
+full-hub: build ## has a hub run out of disk under load, and looks whether all is there; needs root
+	go run ./internal/benchhub full
+
 .PHONY: soak
 soak: DURATION = 10m
 soak: build ## kills and stalls under mixed traffic, every request accounted for; DURATION= and SEED= of it

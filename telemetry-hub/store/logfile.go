@@ -176,7 +176,8 @@ func (s *Store) Append(b *telemetryv1.Batch, columns *record.Columns) error {
 	}
 	lf := s.logs[len(s.logs)-1]
 	if _, err := lf.f.WriteAt(frame, lf.size); err != nil {
-		return fmt.Errorf("append to log: %w", err) // what was half written is overwritten by the next
+		// What was half written would be overwritten by the next frame, if one came.
+		return fmt.Errorf("append to log: %w", errors.Join(err, lf.f.Truncate(lf.size)))
 	}
 	lf.written = s.o.Now()
 	if lf.begun.IsZero() {

@@ -72,7 +72,7 @@ func (s *Store) mergeRun(ctx context.Context, run []*sealedFile) bool {
 	merged, err := s.merge(ctx, run, s.segmentPath(run[0].first, run[len(run)-1].last), segment.MergeOptions{})
 	if err != nil {
 		s.giveUp(ctx, run, err)
-		return ctx.Err() == nil
+		return errors.Is(err, errLossy)
 	}
 	s.swap(run, merged)
 	s.o.Logger.Info("merged segments", "file", merged.path, "of", len(run), "records", merged.Rows(), "took", time.Since(began))
@@ -109,7 +109,8 @@ func (s *Store) merge(ctx context.Context, run []*sealedFile, path string, o seg
 	return merged, nil
 }
 
-// giveUp leaves a run as it is, for this process if it would lose something.
+// giveUp leaves a run as it is: for this process if it would lose something, else
+// until the next time.
 func (s *Store) giveUp(ctx context.Context, run []*sealedFile, err error) {
 	if ctx.Err() == nil {
 		s.o.Logger.Warn("segments are not merged", "first", run[0].path, "of", len(run), "error", err)
@@ -117,7 +118,7 @@ func (s *Store) giveUp(ctx context.Context, run []*sealedFile, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, sf := range run {
-		sf.whole = sf.whole || ctx.Err() == nil
+		sf.whole = sf.whole || errors.Is(err, errLossy)
 		sf.release()
 	}
 }
@@ -152,6 +153,9 @@ func (s *Store) keepSome(ctx context.Context) {
 		thin, err := s.merge(ctx, []*sealedFile{sf}, path, segment.MergeOptions{Keep: keep, WholeTraces: true})
 		if err != nil {
 			s.giveUp(ctx, []*sealedFile{sf}, err)
+			if !errors.Is(err, errLossy) {
+				return
+			}
 			continue
 		}
 		thin.kept = true

@@ -128,3 +128,26 @@ func TestFailedRequestsAreKeptLonger(t *testing.T) {
 		t.Errorf("%q and %q remain after a day", paths(2), paths(3))
 	}
 }
+
+func TestAMergeThatFailsIsTriedAgain(t *testing.T) {
+	b := newBench(t, Options{FileBytes: 200, LogHorizon: time.Minute})
+	for i := range byte(mergeCount + 1) {
+		b.append(hop(i, "/"))
+	}
+	b.store.sealAll(t.Context())
+	block := b.store.segmentPath(1, mergeCount) + newSuffix // a folder stands where the file is to be
+	if err := os.Mkdir(block, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	b.seal()
+	if n := b.store.Stats().Segments; n != mergeCount {
+		t.Fatalf("%d segments, want them as they were", n)
+	}
+	if err := os.Remove(block); err != nil {
+		t.Fatal(err)
+	}
+	b.seal()
+	if st := b.store.Stats(); st.Segments != 1 || st.Records != mergeCount+1 {
+		t.Errorf("%+v, want one segment of all", st)
+	}
+}
