@@ -97,7 +97,7 @@ func bookinfoStatus(address string) *topologyv1.Status {
 		SchemaVersion: 1, Version: "0.1.0", StartMillis: fixedNow.Add(-time.Hour - 2*time.Minute).UnixMilli(), NowMillis: fixedNow.UnixMilli(),
 		HTTPAddress: address, GRPCAddress: "127.0.0.1:15010", DataDir: "data",
 		Services: []topologyv1.ServiceStatus{},
-		Store:    topologyv1.StoreStatus{Records: 88_000, Bytes: 3_400_000, Segments: 2, OldestMilli: fixedNow.Add(-time.Hour).UnixMilli()},
+		Store:    topologyv1.StoreStatus{Records: 88_000, Bytes: 3_400_000, Segments: 2, SealedRecords: 80_000, OldestMilli: fixedNow.Add(-time.Hour).UnixMilli()},
 		Ingest:   topologyv1.IngestStatus{Batches: 9000, Duplicates: 3, Rejected: 1, Records: 88_003},
 		Policies: bookinfoPolicies().Policies,
 	}

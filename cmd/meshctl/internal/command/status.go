@@ -162,7 +162,11 @@ func (l *lines) traffic(d *statusDocument) {
 
 func (l *lines) records(d *statusDocument) {
 	store := d.Hub.Store
-	l.add("records", render.Plain, "%d kept in %s", store.Records, render.Bytes(uint64(max(0, store.Bytes))))
+	l.add("records", render.Plain, "%d kept in %s, %d of them sealed into %s",
+		store.Records, render.Bytes(uint64(max(0, store.Bytes))), store.SealedRecords, render.Count(uint64(max(0, store.Segments)), "segment"))
+	if store.UnsealedLogs > 2 {
+		l.add("records", render.Yellow, "%d logs wait to be sealed: the hub's disk or processor is too slow, or sealing fails as its log says", store.UnsealedLogs)
+	}
 	dropped := render.Plain
 	if d.Mesh.RecordsLost > 0 || d.Hub.Ingest.Missing > 0 || d.Hub.Ingest.Rejected > 0 || store.Corruptions > 0 {
 		dropped = render.Yellow
