@@ -195,7 +195,11 @@ func (s *Segment) group(i int) (group, error) {
 
 // corrupt names a chunk that cannot be read.
 func (s *Segment) corrupt(group, leaf int) error {
-	return fmt.Errorf("%w: segment %s: row group %d, column %s", ErrCorrupt, s.name, group, s.columns[leaf].name)
+	column := s.columns[leaf].name
+	return &Damage{
+		Part: PartColumn, Group: group, Column: column,
+		Err: fmt.Errorf("%w: segment %s: row group %d, column %s", ErrCorrupt, s.name, group, column),
+	}
 }
 
 // groupData is a row group as far as it has been read from the file.

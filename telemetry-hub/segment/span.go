@@ -1,6 +1,10 @@
 package segment
 
-import "context"
+import (
+	"context"
+
+	telemetryv1 "github.com/telemesh/telemesh/api/telemetry/v1"
+)
 
 // Span is the start of the first and of the last record, in Unix nanoseconds; 0
 // and 0 if there are no records.
@@ -33,4 +37,13 @@ func (r *Rows) RecordsAt(ctx context.Context, rows []int32) ([]Found, error) {
 		return nil, err
 	}
 	return r.data.records(rows)
+}
+
+// Name of the segment, as it was opened.
+func (s *Segment) Name() string { return s.name }
+
+// FromSource reports that the source of the edge told of these requests, and not
+// the destination.
+func (a *Aggregate) FromSource() bool {
+	return a.Edge.GetReporter() == telemetryv1.Reporter_REPORTER_SOURCE
 }

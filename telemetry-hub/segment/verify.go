@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"slices"
 	"strings"
 
 	"github.com/parquet-go/parquet-go/format"
@@ -19,10 +18,10 @@ import (
 // records what they say themselves. All that is wrong is told, each with row
 // group and column.
 func (s *Segment) Verify(ctx context.Context) error {
-	errs := slices.Clone(s.damaged)
+	errs := s.damagedAtOpen()
 	meta, err := s.verifyEnds(ctx)
 	if err != nil {
-		errs = append(errs, err)
+		errs = append(errs, damagedFooter(err))
 	}
 	again := newIndexBuilder(s.header.seed, s.version, s.columns)
 	whole := true
@@ -36,24 +35,27 @@ func (s *Segment) Verify(ctx context.Context) error {
 			d.release()
 		}
 		if d != nil && d.offset != at {
-			errs = append(errs, fmt.Errorf("%w: segment %s: row group %d begins at %d, the one before ends at %d", ErrCorrupt, s.name, i, d.offset, at))
+			errs = append(errs, damagedIndex(fmt.Errorf("%w: segment %s: row group %d begins at %d, the one before ends at %d", ErrCorrupt, s.name, i, d.offset, at)))
 		}
 		if d != nil {
 			at = d.at[len(d.at)-1]
 			if meta != nil {
-				errs = append(errs, d.verifyFooter(meta))
+				errs = append(errs, damagedFooter(d.verifyFooter(meta)))
 			}
 		}
 		if err != nil {
-			errs, whole = append(errs, err), false
+			whole = false
+			if d != nil { // without it the entry is among what Open found damaged
+				errs = append(errs, err)
+			}
 			continue
 		}
 		again.add(f, d.group)
 	}
 	if whole {
-		errs = append(errs, s.verifyIndex(again))
+		errs = append(errs, damagedIndex(s.verifyIndex(again)))
 		if at != s.header.footer {
-			errs = append(errs, fmt.Errorf("%w: segment %s: the row groups end at %d, the footer begins at %d", ErrCorrupt, s.name, at, s.header.footer))
+			errs = append(errs, damagedIndex(fmt.Errorf("%w: segment %s: the row groups end at %d, the footer begins at %d", ErrCorrupt, s.name, at, s.header.footer)))
 		}
 	}
 	return errors.Join(errs...)

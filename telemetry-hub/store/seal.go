@@ -60,7 +60,7 @@ func (s *Store) sealAll(ctx context.Context) {
 		s.tidy() // while there is much to seal, the logs that are done make room
 		if sf != nil {
 			s.sealed.Add(1)
-			s.o.Logger.Info("sealed a segment", "file", sf.path, "records", sf.Rows(), "bytes", sf.bytes, "took", time.Since(began))
+			s.o.Logger.Info("sealed a segment", "file", sf.path, "records", sf.Rows(), "bytes", sf.Bytes, "took", time.Since(began))
 		}
 	}
 }
@@ -195,7 +195,7 @@ func (s *Store) oldSegments() []*sealedFile {
 		if total <= s.o.RetentionBytes && !s.aged(sf) || len(s.logs) > 0 && sf.last >= s.logs[0].number {
 			break
 		}
-		total -= sf.bytes
+		total -= sf.Bytes
 	}
 	old := s.segments[:n]
 	s.segments = slices.Clone(s.segments[n:])
@@ -215,7 +215,7 @@ func (s *Store) sizes() (logs, total int64) {
 	}
 	total = logs
 	for _, sf := range s.segments {
-		total += sf.bytes
+		total += sf.Bytes
 	}
 	return logs, total
 }

@@ -22,11 +22,9 @@ const (
 
 // sealedFile is an open segment: the records of the logs first to last.
 type sealedFile struct {
-	*segment.Segment
+	*SegmentReader
 	first, last    uint64
 	path           string
-	data, index    *os.File
-	bytes          int64 // of both
 	oldest, newest int64 // start of its records, Unix nanoseconds
 	kept           bool  // it has only what is kept longer than the rest
 	whole          bool  // a merge of it would lose something; guarded by the store's lock
@@ -36,7 +34,7 @@ type sealedFile struct {
 // release gives the files back. They were only read.
 func (sf *sealedFile) release() {
 	if sf.users.leave() {
-		_, _ = sf.data.Close(), sf.index.Close()
+		_ = sf.Close()
 	}
 }
 
@@ -95,30 +93,13 @@ func (s *Store) openSegment(path string, first, last uint64) (*sealedFile, error
 }
 
 func (s *Store) openFiles(path string) (*sealedFile, error) {
-	sf := &sealedFile{path: path}
-	sf.users.enter()
-	err := func() (err error) {
-		if sf.data, err = os.Open(path); err != nil {
-			return err
-		}
-		if sf.index, err = os.Open(segment.IndexPath(path)); err != nil {
-			return err
-		}
-		info, err := sf.index.Stat()
-		if err != nil {
-			return err
-		}
-		sf.Segment, err = segment.Open(segment.LocalRange{R: sf.data}, sf.index, info.Size(), segment.Options{Name: filepath.Base(path), Decoder: s.pages})
-		if err != nil {
-			return err
-		}
-		sf.bytes = sf.Size() + info.Size()
-		sf.oldest, sf.newest = sf.Span()
-		return nil
-	}()
+	r, err := OpenSegment(path, s.pages)
 	if err != nil {
-		return nil, errors.Join(err, closeAll(sf.data, sf.index))
+		return nil, err
 	}
+	sf := &sealedFile{SegmentReader: r, path: path}
+	sf.users.enter()
+	sf.oldest, sf.newest = sf.Span()
 	return sf, nil
 }
 
@@ -133,7 +114,11 @@ func closeAll(files ...*os.File) error {
 }
 
 // reindex writes a new index file from the segment's data.
-func (s *Store) reindex(path string) error {
+func (s *Store) reindex(path string) error { return Reindex(context.Background(), path, s.pages) }
+
+// Reindex writes a new index file for the Parquet file at path, from that file
+// alone. It is an error, and the old index stays, if not all of it can be read.
+func Reindex(ctx context.Context, path string, d *segment.Decoder) error {
 	data, err := os.Open(path)
 	if err != nil {
 		return err
@@ -143,7 +128,7 @@ func (s *Store) reindex(path string) error {
 	if err != nil {
 		return err
 	}
-	b, err := segment.Reindex(context.Background(), segment.LocalRange{R: data}, info.Size(), rand.Uint64(), segment.Options{Name: filepath.Base(path), Decoder: s.pages})
+	b, err := segment.Reindex(ctx, segment.LocalRange{R: data}, info.Size(), rand.Uint64(), segment.Options{Name: filepath.Base(path), Decoder: d})
 	if err != nil {
 		return err
 	}
@@ -153,6 +138,45 @@ func (s *Store) reindex(path string) error {
 	}
 	return os.Rename(index+newSuffix, index)
 }
+
+// SegmentReader is a segment opened for reading, from outside of a hub.
+type SegmentReader struct {
+	*segment.Segment
+	Bytes       int64 // of both files
+	data, index *os.File
+}
+
+// OpenSegment opens the segment whose Parquet file is at path. It is as
+// segment.Open, and an error that wraps os.ErrNotExist if a file is missing. The
+// caller closes it.
+func OpenSegment(path string, d *segment.Decoder) (r *SegmentReader, err error) {
+	r = &SegmentReader{}
+	if err := r.open(path, d); err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	return r, nil
+}
+
+func (r *SegmentReader) open(path string, d *segment.Decoder) (err error) {
+	if r.data, err = os.Open(path); err != nil {
+		return err
+	}
+	if r.index, err = os.Open(segment.IndexPath(path)); err != nil {
+		return err
+	}
+	info, err := r.index.Stat()
+	if err != nil {
+		return err
+	}
+	r.Segment, err = segment.Open(segment.LocalRange{R: r.data}, r.index, info.Size(), segment.Options{Name: filepath.Base(path), Decoder: d})
+	if err == nil {
+		r.Bytes = r.Size() + info.Size()
+	}
+	return err
+}
+
+// Close closes its files.
+func (r *SegmentReader) Close() error { return closeAll(r.data, r.index) }
 
 // dropReplaced removes segments whose records another one has: a crash came
 // between its publication and the removal of what it was made of.

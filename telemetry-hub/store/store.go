@@ -308,7 +308,7 @@ func (s *Store) Stats() Stats {
 	}
 	for _, sf := range s.segments {
 		st.SealedRecords += uint64(sf.Rows())
-		st.Bytes += sf.bytes
+		st.Bytes += sf.Bytes
 		older(sf.oldest)
 	}
 	st.Records = st.SealedRecords

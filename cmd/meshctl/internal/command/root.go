@@ -83,7 +83,7 @@ func Root(streams Streams) *cobra.Command {
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return a.check(cmd) }
 	root.AddCommand(
 		a.statusCommand(), a.statCommand(), a.graphCommand(), a.traceCommand(), a.tapCommand(), a.queryCommand(),
-		a.policyCommand(), a.dashboardCommand(), a.versionCommand(),
+		a.storeCommand(), a.policyCommand(), a.dashboardCommand(), a.versionCommand(),
 	)
 	addCompletion(root)
 	return root
