@@ -23,7 +23,7 @@ directory, or a copy of it. The hub may run meanwhile; it waits for nothing.`,
   meshctl store verify /var/lib/mesh-hub/records
   meshctl store query /var/lib/mesh-hub/records 'select code, count(*) from records group by code'`,
 	})
-	cmd.AddCommand(a.storeStatsCommand(), a.storeVerifyCommand())
+	cmd.AddCommand(a.storeStatsCommand(), a.storeVerifyCommand(), a.storeQueryCommand())
 	return cmd
 }
 
