@@ -80,8 +80,11 @@ func (p *pruning) handComparison(e *Binary) bool {
 		}
 		value, op = e.L, flipped[e.Op]
 	}
+	if _, known := flipped[op]; !known { // <>
+		return false
+	}
 	v, ok := fold(p.b, value)
-	if !ok || op == "" || v.Kind == KindNull {
+	if !ok || v.Kind == KindNull {
 		return false
 	}
 	switch ref.Name {
