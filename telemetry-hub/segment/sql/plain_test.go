@@ -169,7 +169,7 @@ func condition(t *rapid.T, depth int) string {
 // TestQueriesEqualThePlainEvaluation draws conditions and keys, and compares with
 // one record after the other.
 func TestQueriesEqualThePlainEvaluation(t *testing.T) {
-	segments := openTest(t, sealTest(t, 2, 9_000))
+	segments := openTest(t, sealTest(t, 1, 9_000))
 	rows := plainRecords(t, segments)
 	keys := []string{
 		"reporter", "code", "grpc_status", "attributes['tenant']", "destination_canonical_service", "sampled", "path", "bytes_in % 7", "trace_id",

@@ -208,7 +208,7 @@ func (t *table) loadFound(v *vector, f *field) {
 	t.scratch = t.scratch[:0]
 	for _, row := range t.picked {
 		r := &t.found[row]
-		value := Value{}
+		var value Value
 		if f.column == segment.AttributeKeys {
 			value = f.attribute(maps.All(r.Record.Attributes))
 		} else {
