@@ -9,9 +9,12 @@ import (
 // about twice as many as are asked for.
 type answer struct {
 	*plan
-	rows  []row
-	want  int64 // limit and offset, -1 for all
-	worst []Value
+	rows []row
+	want int64 // limit and offset, -1 for all
+	// worst is the order of the last of the rows that are wanted, once there are
+	// so many: what comes behind it is dropped at once.
+	worst   []Value
+	scratch []Value
 }
 
 type row struct {
@@ -55,11 +58,11 @@ func (a *answer) add(b *batch, keep *vector) error {
 		if a.full() {
 			break
 		}
-		r := row{order: a.values(order, i)}
-		if a.worst != nil && a.compare(r.order, a.worst) >= 0 {
+		a.scratch = appendValues(a.scratch[:0], order, i)
+		if a.worst != nil && a.compare(a.scratch, a.worst) >= 0 {
 			continue
 		}
-		r.values = a.values(columns, i)
+		r := row{values: appendValues(make([]Value, 0, len(columns)), columns, i), order: slices.Clone(a.scratch)}
 		r.own()
 		if err := a.m.take(r.bytes); err != nil {
 			return err
@@ -71,15 +74,11 @@ func (a *answer) add(b *batch, keep *vector) error {
 	return nil
 }
 
-func (a *answer) values(columns []*vector, i int) []Value {
-	if len(columns) == 0 {
-		return nil
+func appendValues(dst []Value, columns []*vector, i int) []Value {
+	for _, v := range columns {
+		dst = append(dst, v.at(i))
 	}
-	out := make([]Value, len(columns))
-	for c, v := range columns {
-		out[c] = v.at(i)
-	}
-	return out
+	return dst
 }
 
 // own makes the row keep no dictionary, and counts its memory.
