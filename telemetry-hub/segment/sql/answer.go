@@ -36,7 +36,7 @@ func (a *answer) full() bool {
 }
 
 // slack is how many rows more than wanted are collected between sorts.
-const slack = 1024
+const slack = 128
 
 // add computes the rows of a batch for which keep is true, or all.
 func (a *answer) add(b *batch, keep *vector) error {
