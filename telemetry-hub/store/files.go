@@ -52,7 +52,8 @@ func ListFiles(dir string) (Files, error) {
 		return f, fmt.Errorf("no records in %s: %w", dir, os.ErrNotExist)
 	}
 	slices.SortFunc(f.Segments, func(a, b SegmentFile) int {
-		return cmp.Or(cmp.Compare(a.First, b.First), cmp.Compare(b.Last, a.Last)) // the wider one first
+		// The wider one first, and what was kept of one before that one.
+		return cmp.Or(cmp.Compare(a.First, b.First), cmp.Compare(b.Last, a.Last), cmp.Compare(len(b.Path), len(a.Path)))
 	})
 	var last uint64
 	for i := range f.Segments {
