@@ -86,7 +86,7 @@ func TestAFlippedBitOfTheDataIsNamedAndCostsItsColumn(t *testing.T) {
 		// The other group is whole, and nothing that is handed out is made up.
 		got := 0
 		err = hurt.Scan(t.Context(), Query{}, func(r *Rows) bool {
-			found, err := r.Records(t.Context(), 100)
+			found, err := r.RecordsAt(t.Context(), r.Selected())
 			if r.data.number == group {
 				if !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), name) {
 					t.Errorf("bit %d of the %s: scan says %v", bit, name, err)

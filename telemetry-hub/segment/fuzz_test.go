@@ -16,7 +16,7 @@ func useAll(t *testing.T, s *Segment) {
 	s.Aggregates()
 	q := Query{Destination: "S", Columns: []Column{TraceID, SpanID, Path, Sampled, AttributeKeys, AttributeValues}}
 	s.Scan(t.Context(), q, func(r *Rows) bool {
-		r.Records(t.Context(), 100)
+		r.RecordsAt(t.Context(), r.Selected())
 		for _, row := range r.Selected() {
 			r.TraceID(row)
 			r.SpanID(SpanID, row)

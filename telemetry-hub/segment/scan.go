@@ -93,15 +93,6 @@ func (r *Rows) SpanID(c Column, row int32) (id [8]byte) {
 	return id
 }
 
-// Records builds the selected records, at most limit, with all their columns.
-// What the scan had not read is read now.
-func (r *Rows) Records(ctx context.Context, limit int) ([]Found, error) {
-	if err := r.data.read(ctx, allColumns()); err != nil {
-		return nil, err
-	}
-	return r.data.records(r.selected[:min(len(r.selected), limit)])
-}
-
 func allColumns() []Column {
 	all := make([]Column, numColumns)
 	for c := range all {

@@ -118,7 +118,7 @@ func scanAll(t testing.TB, s *Segment, q Query) []Found {
 	t.Helper()
 	var out []Found
 	err := s.Scan(t.Context(), q, func(r *Rows) bool {
-		found, err := r.Records(t.Context(), 1<<30)
+		found, err := r.RecordsAt(t.Context(), r.Selected())
 		if err != nil {
 			t.Error(err)
 		}

@@ -29,11 +29,7 @@ func (s *Segment) Span() (first, last int64) {
 // RecordsAt builds the records of the rows, which rise, with all their columns.
 // What the scan had not read is read now.
 func (r *Rows) RecordsAt(ctx context.Context, rows []int32) ([]Found, error) {
-	all := make([]Column, numColumns)
-	for c := range all {
-		all[c] = Column(c)
-	}
-	if err := r.data.read(ctx, all); err != nil {
+	if err := r.data.read(ctx, allColumns()); err != nil {
 		return nil, err
 	}
 	return r.data.records(rows)

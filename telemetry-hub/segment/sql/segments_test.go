@@ -3,7 +3,6 @@ package sql
 import (
 	"context"
 	"fmt"
-	"math"
 	"os"
 	"path/filepath"
 	"testing"
@@ -141,7 +140,7 @@ func plainRecords(t testing.TB, segments []*segment.Segment) (rows []map[string]
 	known, names := fields()
 	for _, s := range segments {
 		err := s.Scan(t.Context(), segment.Query{}, func(r *segment.Rows) bool {
-			found, err := r.Records(t.Context(), math.MaxInt)
+			found, err := r.RecordsAt(t.Context(), r.Selected())
 			if err != nil {
 				t.Fatal(err)
 			}
