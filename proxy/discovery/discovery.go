@@ -106,11 +106,17 @@ func (c *Client) Connected() bool { return c.connected.Load() }
 // Joined reports whether a hub has ever answered.
 func (c *Client) Joined() bool { return c.joined.Load() }
 
-// SetHealth tells the hub whether the application can be reached. It never
-// blocks; the newest value wins.
+// SetHealth tells the hub whether the application can be reached, unless it was
+// told so last. It never blocks; the newest value wins.
 func (c *Client) SetHealth(reachable bool, detail string) {
 	h := &discoveryv1.Health{ApplicationReachable: reachable, Detail: detail}
-	c.lastSent.Store(h)
+	if last := c.lastSent.Swap(h); last == nil || last.GetApplicationReachable() != reachable || last.GetDetail() != detail {
+		c.offer(h)
+	}
+}
+
+// offer has the stream send h, which takes the place of what it has not sent yet.
+func (c *Client) offer(h *discoveryv1.Health) {
 	for {
 		select {
 		case c.health <- h:
@@ -168,7 +174,7 @@ func (c *Client) stream(parent context.Context) error {
 		return fmt.Errorf("say hello: %w", err)
 	}
 	if h := c.lastSent.Load(); h != nil {
-		c.SetHealth(h.GetApplicationReachable(), h.GetDetail())
+		c.offer(h)
 	}
 
 	responses, failed := make(chan *discoveryv1.ConnectResponse), make(chan error, 1)
