@@ -19,6 +19,7 @@ import (
 type Files struct {
 	Segments []SegmentFile
 	Logs     []LogFile
+	halves   []string // what is not whole yet, or was left by a crash
 }
 
 // SegmentFile has the records of the logs First to Last.
@@ -40,16 +41,21 @@ type LogFile struct {
 // ListFiles lists the files of the store in dir. A folder without any is an
 // error that wraps os.ErrNotExist.
 func ListFiles(dir string) (Files, error) {
-	var f Files
+	f, err := listFiles(dir)
+	if err == nil && len(f.Segments)+len(f.Logs) == 0 {
+		err = fmt.Errorf("no records in %s: %w", dir, os.ErrNotExist)
+	}
+	return f, err
+}
+
+// listFiles is ListFiles where there may be none.
+func listFiles(dir string) (f Files, err error) {
 	names, err := os.ReadDir(dir)
 	if err != nil {
 		return f, fmt.Errorf("read store: %w", err)
 	}
 	for _, n := range names {
 		f.take(dir, n.Name())
-	}
-	if len(f.Segments)+len(f.Logs) == 0 {
-		return f, fmt.Errorf("no records in %s: %w", dir, os.ErrNotExist)
 	}
 	slices.SortFunc(f.Segments, func(a, b SegmentFile) int {
 		// The wider one first, and what was kept of one before that one.
@@ -73,6 +79,9 @@ func ListFiles(dir string) (Files, error) {
 func (f *Files) take(dir, file string) {
 	path := filepath.Join(dir, file)
 	var first, last uint64
+	if strings.HasSuffix(file, newSuffix) {
+		f.halves = append(f.halves, path)
+	}
 	if name, ok := strings.CutSuffix(file, segmentSuffix); ok {
 		if _, err := fmt.Sscanf(name, "%d-%d", &first, &last); err == nil && first <= last {
 			f.Segments = append(f.Segments, SegmentFile{First: first, Last: last, Path: path})

@@ -32,7 +32,7 @@ func (s *Store) Find(ctx context.Context, id string) ([]Found, error) {
 	}
 	v := s.view()
 	defer v.done()
-	l := lookup{s: s, id: id, traces: make(map[ids.TraceID]bool), in: make(map[any]map[ids.TraceID]bool)}
+	l := lookup{s: s, id: id, traces: make(map[ids.TraceID]bool), in: make(map[*sealedFile]map[ids.TraceID]bool)}
 	l.trace, l.isTrace = ids.ParseTraceID(id)
 	for i := len(v.logs) - 1; i >= 0; i-- {
 		l.byID(ctx, v.logs[i])
@@ -57,8 +57,8 @@ type lookup struct {
 	trace   ids.TraceID
 	isTrace bool
 	found   []Found
-	traces  map[ids.TraceID]bool         // of what was found by the ID
-	in      map[any]map[ids.TraceID]bool // of these, what a segment gave whole
+	traces  map[ids.TraceID]bool                 // of what was found by the ID
+	in      map[*sealedFile]map[ids.TraceID]bool // of these, what a segment gave whole
 }
 
 // room is how many records may still be found.

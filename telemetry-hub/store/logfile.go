@@ -95,9 +95,7 @@ func (s *Store) openLog(number uint64, last bool, replay func(*telemetryv1.Batch
 			return errors.Join(fmt.Errorf("cut log %s: %w", f.Name(), err), f.Close())
 		}
 	}
-	if s.logs = append(s.logs, lf); !last && !lf.sealed {
-		s.unsealed.Add(1)
-	}
+	s.logs = append(s.logs, lf)
 	return nil
 }
 
@@ -135,13 +133,20 @@ const (
 // waitForSealing holds the writer up while Run is too far behind.
 func (s *Store) waitForSealing() error {
 	until := time.Now().Add(maxSealWait)
-	for s.running.Load() && s.unsealed.Load() >= maxUnsealed {
+	for s.running.Load() && s.behind() {
 		if time.Now().After(until) {
 			return fmt.Errorf("%d log files wait to be sealed: the disk or the processor is too slow for what comes in, or sealing fails as the log of the hub says", maxUnsealed)
 		}
 		time.Sleep(2 * time.Millisecond)
 	}
 	return nil
+}
+
+// behind reports that no more logs may wait to be sealed.
+func (s *Store) behind() bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return len(s.logs) > maxUnsealed && s.unsealed() >= maxUnsealed
 }
 
 // keptFrame bounds the memory that the writer keeps for the next batch.
@@ -234,9 +239,6 @@ func (s *Store) rotate() error {
 	if err := s.syncDir(); err != nil {
 		return errors.Join(err, f.Close(), os.Remove(f.Name()))
 	}
-	if n := len(s.logs); n > 0 && !s.logs[n-1].sealed {
-		s.unsealed.Add(1)
-	}
 	s.logs = append(slices.Clone(s.logs), newLogFile(number, f))
 	select {
 	case s.work <- struct{}{}:
@@ -261,7 +263,7 @@ func (s *Store) writeCheckpoint(number uint64) error {
 		b = appendFrame(b, payload)
 	}
 	path := s.path(number, "checkpoint")
-	f, err := os.Create(path + ".new")
+	f, err := os.Create(path + newSuffix)
 	if err != nil {
 		return fmt.Errorf("create checkpoint: %w", err)
 	}
@@ -269,7 +271,7 @@ func (s *Store) writeCheckpoint(number uint64) error {
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return fmt.Errorf("write checkpoint: %w", err)
 	}
-	if err := os.Rename(path+".new", path); err != nil {
+	if err := os.Rename(path+newSuffix, path); err != nil {
 		return fmt.Errorf("write checkpoint: %w", err)
 	}
 	return nil

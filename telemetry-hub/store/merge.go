@@ -43,6 +43,9 @@ func (s *Store) smallRun() []*sealedFile {
 			run = nil
 			continue
 		}
+		if n := len(run); n > 0 && s.unsealedBetween(run[n-1].last, sf.first) {
+			run = nil
+		}
 		if run = append(run, sf); len(run) < mergeCount {
 			continue
 		}
@@ -55,6 +58,13 @@ func (s *Store) smallRun() []*sealedFile {
 		run = slices.Delete(run, 0, 1)
 	}
 	return nil
+}
+
+// unsealedBetween reports a log between two segments whose records are in neither:
+// its own segment could not be opened, say. A segment that spans it would pass
+// for having them. The caller holds mu.
+func (s *Store) unsealedBetween(last, first uint64) bool {
+	return slices.ContainsFunc(s.logs, func(lf *logFile) bool { return !lf.sealed && last < lf.number && lf.number < first })
 }
 
 func rowsOf(run []*sealedFile) (sum, largest int) {

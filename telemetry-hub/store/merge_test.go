@@ -151,3 +151,31 @@ func TestAMergeThatFailsIsTriedAgain(t *testing.T) {
 		t.Errorf("%+v, want one segment of all", st)
 	}
 }
+
+func TestAMergeDoesNotSpanALogThatIsInNoSegment(t *testing.T) {
+	b := newBench(t, Options{FileBytes: 200})
+	const n = mergeCount + 2
+	for i := range byte(n) {
+		b.append(hop(i, fmt.Sprint("/", i)))
+	}
+	b.store.sealAll(t.Context())
+	b.write("0000000000000004-0000000000000004.parquet", "no segment")
+	b.write("0000000000000004-0000000000000004.parquet.index", "no index")
+	b.reopen()
+	block := b.store.segmentPath(4, 4) + newSuffix // it cannot be sealed anew yet
+	if err := os.Mkdir(block, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	b.store.sealAll(t.Context())
+	b.store.mergeSmall(t.Context())
+	if err := os.Remove(block); err != nil {
+		t.Fatal(err)
+	}
+	b.reopen()
+	b.seal()
+	for i := range byte(n) {
+		if got := b.paths(trace(i).String()); len(got) != 1 {
+			t.Errorf("found %v of %d, want it once\n%s", got, i, b.log)
+		}
+	}
+}

@@ -16,7 +16,8 @@ import (
 const tidyEvery = 10 * time.Second
 
 // Run seals log files as they are closed, merges small segments, and drops what
-// retention does not keep, until ctx ends. What it has not sealed by then is sealed after the next start.
+// retention does not keep, until ctx ends. What it has not sealed by then is
+// sealed after the next start.
 func (s *Store) Run(ctx context.Context) error {
 	tick := time.NewTicker(tidyEvery)
 	defer tick.Stop()
@@ -56,7 +57,6 @@ func (s *Store) sealAll(ctx context.Context) {
 		}
 		s.replace(lf, sf)
 		lf.release()
-		s.unsealed.Add(-1)
 		s.tidy() // while there is much to seal, the logs that are done make room
 		if sf != nil {
 			s.sealed.Add(1)
@@ -185,9 +185,6 @@ func (s *Store) oldLogs() []*logFile {
 func (s *Store) oldSegments() []*sealedFile {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
-		return nil
-	}
 	_, total := s.sizes()
 	n := 0
 	for ; n < len(s.segments); n++ {

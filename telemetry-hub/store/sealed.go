@@ -1,7 +1,6 @@
 package store
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,26 +43,16 @@ func (s *Store) segmentPath(first, last uint64) string {
 
 // openSegments opens what is sealed. What a crash left half done is removed: its
 // logs, or the segments that it was to replace, are still there.
-func (s *Store) openSegments() error {
-	names, err := os.ReadDir(s.o.Dir)
-	if err != nil {
-		return fmt.Errorf("read store: %w", err)
+func (s *Store) openSegments(files Files) error {
+	for _, path := range files.halves {
+		if err := os.Remove(path); err != nil {
+			return fmt.Errorf("remove what a crash left: %w", err)
+		}
 	}
-	for _, n := range names {
-		if strings.HasSuffix(n.Name(), newSuffix) {
-			if err := os.Remove(filepath.Join(s.o.Dir, n.Name())); err != nil {
-				return fmt.Errorf("remove what a crash left: %w", err)
-			}
-			continue
-		}
-		var first, last uint64
-		name, ok := strings.CutSuffix(n.Name(), segmentSuffix)
-		if _, err := fmt.Sscanf(name, "%d-%d", &first, &last); !ok || err != nil || first > last {
-			continue
-		}
-		sf, err := s.openSegment(filepath.Join(s.o.Dir, n.Name()), first, last)
+	for _, f := range files.Segments {
+		sf, err := s.openSegment(f.Path, f.First, f.Last)
 		if err != nil { // if its log is still there it is sealed anew, over this one
-			s.corrupt("segment cannot be opened, its records are not found; meshctl store verify says more", "file", n.Name(), "error", err)
+			s.corrupt("segment cannot be opened, its records are not found; meshctl store verify says more", "file", f.Path, "error", err)
 			continue
 		}
 		s.segments = append(s.segments, sf)
@@ -179,12 +168,9 @@ func (r *SegmentReader) open(path string, d *segment.Decoder) (err error) {
 func (r *SegmentReader) Close() error { return closeAll(r.data, r.index) }
 
 // dropReplaced removes segments whose records another one has: a crash came
-// between its publication and the removal of what it was made of.
+// between its publication and the removal of what it was made of. They stand in
+// the order of listFiles.
 func (s *Store) dropReplaced() {
-	slices.SortFunc(s.segments, func(a, b *sealedFile) int {
-		// The wider one first, and what was kept of one before that one.
-		return cmp.Or(cmp.Compare(a.first, b.first), cmp.Compare(b.last, a.last), -cmp.Compare(len(a.path), len(b.path)))
-	})
 	kept := s.segments[:0]
 	for _, sf := range s.segments {
 		if n := len(kept); n > 0 && sf.last <= kept[n-1].last {

@@ -28,8 +28,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -107,8 +105,7 @@ type Store struct {
 	segments []*sealedFile // oldest first
 	closed   bool
 
-	running      atomic.Bool  // Run
-	unsealed     atomic.Int32 // closed logs that wait to be sealed
+	running      atomic.Bool // Run
 	corruptions  atomic.Uint64
 	sealed       atomic.Uint64
 	sealFailures atomic.Uint64
@@ -140,18 +137,18 @@ func (s *Store) open(restore, replay func(*telemetryv1.Batch)) error {
 	if err := os.MkdirAll(s.o.Dir, 0o755); err != nil {
 		return fmt.Errorf("create store: %w", err)
 	}
-	if err := s.openSegments(); err != nil {
-		return err
-	}
-	numbers, err := s.numbers()
+	files, err := listFiles(s.o.Dir)
 	if err != nil {
 		return err
 	}
-	if len(numbers) > 0 {
-		s.restoreCheckpoint(numbers[0], restore)
+	if err := s.openSegments(files); err != nil {
+		return err
 	}
-	for i, n := range numbers {
-		if err := s.openLog(n, i == len(numbers)-1, replay); err != nil {
+	if len(files.Logs) > 0 {
+		s.restoreCheckpoint(files.Logs[0].Number, restore)
+	}
+	for i, l := range files.Logs {
+		if err := s.openLog(l.Number, i == len(files.Logs)-1, replay); err != nil {
 			return err
 		}
 	}
@@ -163,24 +160,6 @@ func (s *Store) open(restore, replay func(*telemetryv1.Batch)) error {
 
 func (s *Store) path(number uint64, suffix string) string {
 	return filepath.Join(s.o.Dir, fmt.Sprintf("%016d.%s", number, suffix))
-}
-
-func (s *Store) numbers() ([]uint64, error) {
-	names, err := os.ReadDir(s.o.Dir)
-	if err != nil {
-		return nil, fmt.Errorf("read store: %w", err)
-	}
-	var numbers []uint64
-	for _, n := range names {
-		var number uint64
-		if name, ok := strings.CutSuffix(n.Name(), ".log"); ok {
-			if _, err := fmt.Sscanf(name, "%d", &number); err == nil {
-				numbers = append(numbers, number)
-			}
-		}
-	}
-	slices.Sort(numbers)
-	return numbers, nil
 }
 
 func (s *Store) restoreCheckpoint(first uint64, restore func(*telemetryv1.Batch)) {
@@ -255,6 +234,16 @@ func (v *view) done() {
 	}
 }
 
+// unsealed is how many closed logs wait to be sealed. The caller holds mu.
+func (s *Store) unsealed() (n int) {
+	for _, lf := range s.logs[:max(len(s.logs)-1, 0)] {
+		if !lf.sealed {
+			n++
+		}
+	}
+	return n
+}
+
 // Close closes the files. Run has returned by then.
 func (s *Store) Close() error {
 	s.mu.Lock()
@@ -312,7 +301,7 @@ func (s *Store) Stats() Stats {
 		older(sf.oldest)
 	}
 	st.Records = st.SealedRecords
-	st.Unsealed = int(s.unsealed.Load())
+	st.Unsealed = s.unsealed()
 	for _, lf := range s.logs {
 		st.LogBytes += lf.size
 		if lf.sealed {
