@@ -28,11 +28,12 @@ type Lease struct {
 	b     *Bucket
 	name  string
 	ttl   time.Duration
-	nonce string // tells two runs of a hub apart
+	nonce string // tells holders apart
 
 	mu        sync.Mutex // guards the fields below
 	term      uint64     // the newest that was seen
 	ours      bool
+	resumable bool      // the newest that was seen has our nonce
 	seen      time.Time // when the newest was seen first, or was ours
 	checked   bool
 	exclusive bool
@@ -52,11 +53,15 @@ const DefaultLease = 2 * time.Minute
 // Lease returns the lease of that name, which nobody holds yet for all it knows;
 // all hubs must name the same ttl.
 func (b *Bucket) Lease(name string, ttl time.Duration) (*Lease, error) {
+	return b.lease(name, rand.Text(), ttl)
+}
+
+func (b *Bucket) lease(name, nonce string, ttl time.Duration) (*Lease, error) {
 	if err := checkName(name); err != nil {
 		return nil, fmt.Errorf("lease: %w", err)
 	}
 	def(&ttl, DefaultLease)
-	return &Lease{b: b, name: name, ttl: ttl, nonce: rand.Text()}, nil
+	return &Lease{b: b, name: name, ttl: ttl, nonce: nonce}, nil
 }
 
 // RenewParts of a term are how often a lease is renewed in it.
@@ -82,7 +87,7 @@ func (l *Lease) Renew(ctx context.Context) (bool, error) {
 		if err != nil || !free {
 			return false, err
 		}
-	} else if !l.ours && term > 0 && now.Sub(l.seen) < l.ttl {
+	} else if !l.ours && !l.resumable && term > 0 && now.Sub(l.seen) < l.ttl {
 		return false, nil
 	}
 	return l.add(ctx, l.b.o.Hub)
@@ -136,20 +141,36 @@ func (l *Lease) newest(ctx context.Context) (newest uint64, err error) {
 }
 
 // free reports whether the newest term, which was seen first just now, needs no
-// waiting for: there is none, or its holder gave it up.
+// waiting for: there is none, its holder gave it up, or it is of our own nonce.
 func (l *Lease) free(ctx context.Context) (bool, error) {
+	l.resumable = false
 	if l.term == 0 {
 		return true, nil
 	}
-	b, err := l.b.get(ctx, l.object(l.term), maxSmall)
-	if errors.Is(err, ErrNotFound) {
-		return false, nil // a newer one has come
+	body, err := l.read(ctx, l.term)
+	l.resumable = err == nil && body.Nonce == l.nonce
+	return body.Holder == "" && body.Nonce != "" || l.resumable, err
+}
+
+// read is what stands in a term; nothing if it has gone, as a newer one has come
+// then, or is no lease: it lapses like any other.
+func (l *Lease) read(ctx context.Context, term uint64) (body leaseBody, err error) {
+	b, err := l.b.get(ctx, l.object(term), maxSmall)
+	if errors.Is(err, ErrNotFound) || err == nil && json.Unmarshal(b, &body) != nil {
+		return leaseBody{}, nil
 	}
-	var body leaseBody
-	if err == nil && json.Unmarshal(b, &body) != nil {
-		return false, nil // it lapses like any other
+	return body, err
+}
+
+// Lost reports whether somebody else has, or had, the newest term. Whoever holds
+// a lease by a nonce of his own has then lost it, even if it is free again.
+func (l *Lease) Lost(ctx context.Context) (bool, error) {
+	term, err := l.newest(ctx)
+	if err != nil || term == 0 {
+		return false, err
 	}
-	return err == nil && body.Holder == "", err
+	body, err := l.read(ctx, term)
+	return body.Nonce != "" && body.Nonce != l.nonce, err
 }
 
 // add creates the next term. If that place is taken by a term of our own, which
@@ -159,9 +180,8 @@ func (l *Lease) add(ctx context.Context, holder string) (bool, error) {
 	if ours || err != nil {
 		return ours, err
 	}
-	b, err := l.b.get(ctx, l.object(l.term), maxSmall)
-	var body leaseBody
-	if err != nil || json.Unmarshal(b, &body) != nil || body.Nonce != l.nonce {
+	body, err := l.read(ctx, l.term)
+	if err != nil || body.Nonce != l.nonce {
 		return false, nil // another's, or one that is told from ours by the next call
 	}
 	return l.addNext(ctx, holder)

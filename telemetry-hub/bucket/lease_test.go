@@ -204,3 +204,37 @@ func TestALeaseThatCannotBeReadLapses(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestAHubGoesOnWithItsLogUntilAnotherHasIt(t *testing.T) {
+	c := newClock()
+	p := folderPlace(t)
+	run := func(hub, nonce string) *Lease {
+		l, err := p.hub(t, hub, c.option).ChunkLease("a", nonce, testTerm)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	wantLost := func(when string, l *Lease, want bool) {
+		t.Helper()
+		if lost, err := l.Lost(t.Context()); err != nil || lost != want {
+			t.Errorf("%s: lost %v, want %v: %v", when, lost, want, err)
+		}
+	}
+	a, b := run("a", "disk of a"), run("b", "disk of b")
+	wantLost("nobody had it", a, false)
+	wantLease(t, "first", a, true)
+	wantLease(t, "a lives", b, false)
+	c.add(testTerm / 2)
+	again := run("a", "disk of a")
+	wantLost("a has started again", again, false)
+	wantLease(t, "a has started again", again, true)
+	wantLease(t, "a lives again", b, false)
+	c.add(testTerm)
+	wantLease(t, "a is gone", b, true)
+	wantLost("b has it", again, true)
+	if err := b.Release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wantLost("b is done", run("a", "disk of a"), true)
+}

@@ -192,10 +192,29 @@ func (b *Bucket) DropChunks(ctx context.Context, hub string, upTo uint64) error 
 	return errors.Join(errs...)
 }
 
+// ChunkEnds are the lengths of a hub's logs in the bucket, by number: as far as
+// they stand there without a gap, 0 for one whose beginning is missing.
+func (b *Bucket) ChunkEnds(ctx context.Context, hub string) (map[uint64]int64, error) {
+	names, err := b.chunkNames(ctx, hub)
+	if err != nil {
+		return nil, err
+	}
+	ends := map[uint64]int64{}
+	for _, n := range names {
+		if end := ends[n.number]; n.offset <= end {
+			ends[n.number] = max(end, n.offset+n.length)
+		} else {
+			ends[n.number] = end
+		}
+	}
+	return ends, nil
+}
+
 // ChunkLease is the lease on a hub's log. The hub itself renews it as long as it
-// lives; another that gets it has lost it for good, and may read the log, make
-// segments of it under the same Log names, and drop it. A hub that finds its
-// lease held by another writes on under another name.
-func (b *Bucket) ChunkLease(hub string, ttl time.Duration) (*Lease, error) {
-	return b.Lease("log-"+hub, ttl)
+// lives, by a nonce that stands beside its log, so that after a restart it goes
+// on at once. Another that gets the lease has it for good: it reads the log,
+// makes segments of it under the same Log names, and drops it. A hub that has
+// lost its lease writes on under another name.
+func (b *Bucket) ChunkLease(hub, nonce string, ttl time.Duration) (*Lease, error) {
+	return b.lease("log-"+hub, nonce, ttl)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -111,7 +112,7 @@ func TestALostHubIsTakenOver(t *testing.T) {
 		c := newClock()
 		lost := p.hub(t, "lost", c.option)
 		lease := func(b *Bucket) *Lease {
-			l, err := b.ChunkLease("lost", testTerm)
+			l, err := b.ChunkLease("lost", "disk of "+b.o.Hub, testTerm)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -177,4 +178,17 @@ func FuzzNames(f *testing.F) {
 			t.Errorf("span %q", object)
 		}
 	})
+}
+
+func TestChunkEndsAreThoseWithoutAGap(t *testing.T) {
+	b := folderPlace(t).hub(t, "a")
+	for _, c := range []Chunk{{1, 0, make([]byte, 10)}, {1, 10, make([]byte, 5)}, {2, 0, make([]byte, 7)}, {2, 8, make([]byte, 1)}, {3, 4, make([]byte, 4)}} {
+		if err := b.PutChunk(t.Context(), "a", c.Number, c.Offset, c.Bytes); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ends, err := b.ChunkEnds(t.Context(), "a")
+	if want := map[uint64]int64{1: 15, 2: 7, 3: 0}; err != nil || !maps.Equal(ends, want) {
+		t.Errorf("%v, want %v: %v", ends, want, err)
+	}
 }
