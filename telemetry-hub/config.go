@@ -32,7 +32,33 @@ type Config struct {
 	// other programs can read: whichever comes first.
 	SealAfter time.Duration
 	SealBytes int64
+	// Bucket is where segments go, if BucketConfig is set.
+	Bucket BucketConfig
 }
+
+// BucketConfig says how the hub uses a bucket, which it may share with others.
+type BucketConfig struct {
+	// File has a Thanos YAML block that names the bucket; empty means none.
+	File string
+	// Hub is what the hub's name in the bucket begins with.
+	Hub string
+	// Durability of what is acknowledged: disk or bucket.
+	Durability string
+	// UploadAfter is the age at which small segments are uploaded; Poll how often the
+	// bucket is looked at; Lease how long a hub may be silent before another takes
+	// over what it had put there.
+	UploadAfter, Poll, Lease time.Duration
+	// RetentionAge and RetentionBytes bound what is in the bucket, if above 0;
+	// CacheBytes what is kept of it on the local disk.
+	RetentionAge               time.Duration
+	RetentionBytes, CacheBytes int64
+}
+
+// What is durable.
+const (
+	durableDisk   = "disk"
+	durableBucket = "bucket"
+)
 
 func (c *Config) setDefaults() {
 	if c.HTTPAddress == "" {
@@ -46,6 +72,9 @@ func (c *Config) setDefaults() {
 	}
 	if c.MetricsRetention == 0 {
 		c.MetricsRetention = 7 * 24 * time.Hour
+	}
+	if c.Bucket.Durability == "" {
+		c.Bucket.Durability = durableDisk
 	}
 }
 
@@ -76,6 +105,8 @@ func (c *Config) validate() error {
 	}{
 		{"--seal-after", c.SealAfter}, {"--retention-age", c.RetentionAge},
 		{"--retention-failed", c.RetentionFailed}, {"--retention-slow", c.RetentionSlow},
+		{"--upload-after", c.Bucket.UploadAfter}, {"--bucket-poll", c.Bucket.Poll}, {"--bucket-lease", c.Bucket.Lease},
+		{"--bucket-retention-age", c.Bucket.RetentionAge},
 	} {
 		if f.value < 0 {
 			errs = append(errs, fmt.Errorf("%s %v: want no negative duration", f.flag, f.value))
@@ -84,7 +115,23 @@ func (c *Config) validate() error {
 	if c.RetentionFailed > 0 && c.RetentionFailed <= c.RetentionAge || c.RetentionFailed > 0 && c.RetentionAge == 0 {
 		errs = append(errs, fmt.Errorf("--retention-failed %v: want more than --retention-age, which is %v; say both", c.RetentionFailed, c.RetentionAge))
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, c.Bucket.validate()...)...)
+}
+
+func (c *BucketConfig) validate() (errs []error) {
+	switch c.Durability {
+	case durableDisk:
+	case durableBucket:
+		if c.File == "" {
+			errs = append(errs, errors.New("--durability bucket: name the bucket with --bucket-config FILE"))
+		}
+	default:
+		errs = append(errs, fmt.Errorf("--durability %q: want disk or bucket", c.Durability))
+	}
+	if c.RetentionBytes < 0 || c.CacheBytes < 0 {
+		errs = append(errs, errors.New("--bucket-retention-bytes, --bucket-cache-bytes: want no negative size"))
+	}
+	return errs
 }
 
 func loopback(host string) bool {

@@ -35,6 +35,7 @@ import (
 	policy "github.com/telemesh/telemesh/policy-check"
 	"github.com/telemesh/telemesh/policy-check/files"
 	"github.com/telemesh/telemesh/policy-check/lease"
+	"github.com/telemesh/telemesh/telemetry-hub/bucket"
 	"github.com/telemesh/telemesh/telemetry-hub/counters"
 	"github.com/telemesh/telemesh/telemetry-hub/graph"
 	"github.com/telemesh/telemesh/telemetry-hub/ingest"
@@ -129,9 +130,13 @@ func (h *Hub) open() error {
 func (h *Hub) openStore() error {
 	began := time.Now()
 	var batches int
-	var err error
+	remote, err := h.openBucket()
+	if err != nil {
+		return err
+	}
 	h.store, err = store.Open(store.Options{
-		Dir: filepath.Join(h.config.DataDir, "records"), RetentionBytes: h.config.RetentionBytes, RetentionAge: h.config.RetentionAge,
+		Remote: remote,
+		Dir: h.recordsDir(), RetentionBytes: h.config.RetentionBytes, RetentionAge: h.config.RetentionAge,
 		KeepFailed: h.config.RetentionFailed, Slow: h.config.RetentionSlow,
 		FileBytes: h.config.SealBytes, SealAfter: h.config.SealAfter, Checkpoint: h.state.Export, Logger: h.log,
 	},
@@ -144,9 +149,38 @@ func (h *Hub) openStore() error {
 	return nil
 }
 
+// openBucket opens the bucket that the store's segments go to, if there is one.
+func (h *Hub) openBucket() (*store.Remote, error) {
+	c := h.config.Bucket
+	if c.File == "" {
+		return nil, nil
+	}
+	config, err := os.ReadFile(c.File)
+	if err != nil {
+		return nil, fmt.Errorf("--bucket-config: %w", err)
+	}
+	if c.Hub == "" {
+		if c.Hub, err = os.Hostname(); err != nil {
+			return nil, fmt.Errorf("the hub's name in the bucket: %w: give it one with --hub-name", err)
+		}
+	}
+	remote, err := store.OpenRemote(context.Background(), store.RemoteOptions{
+		Config: config, Dir: h.recordsDir(), Hub: c.Hub, CacheDir: filepath.Join(h.config.DataDir, "bucket-cache"), CacheBytes: c.CacheBytes,
+		Durable: c.Durability == durableBucket, UploadAfter: c.UploadAfter, Poll: c.Poll, Lease: c.Lease,
+		Retention: bucket.RetentionOptions{MaxAge: c.RetentionAge, MaxBytes: c.RetentionBytes}, Logger: h.log,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", c.File, err)
+	}
+	return remote, nil
+}
+
+func (h *Hub) recordsDir() string { return filepath.Join(h.config.DataDir, "records") }
+
 func (h *Hub) openServices() error {
 	c := h.config
 	h.metrics = metrics.NewRegistry(h.state, source{h})
+	metrics.RegisterBucket(h.metrics, h.store.Remote)
 	var err error
 	h.ingest, err = ingest.New(ingest.Options{Log: h.store, State: h.state, Accept: h.accept, Logger: h.log}, h.metrics)
 	if err != nil {
@@ -228,6 +262,11 @@ func (h *Hub) Run(ctx context.Context) error {
 	below.Go(func() error { return h.ingest.Run(storage) })
 	below.Go(func() error { return h.database.Run(storage) })
 	below.Go(func() error { return h.store.Run(storage) })
+
+	// A hub without storage must not go on answering.
+	ctx, stopServing := context.WithCancel(ctx)
+	defer stopServing()
+	defer context.AfterFunc(storage, stopServing)()
 
 	serving, ctx := errgroup.WithContext(ctx)
 	serving.Go(func() error { return h.serveGRPC(ctx) })

@@ -35,25 +35,40 @@ const (
 
 // The hub's own golden signals.
 const (
-	MetricHubBatches        = "mesh_hub_batches_total"               // counter; result = accepted, duplicate, rejected
-	MetricHubRejected       = "mesh_hub_rejected_total"              // counter; reason
-	MetricHubRecords        = "mesh_hub_records_total"               // counter
-	MetricHubLostRecords    = "mesh_hub_records_lost_total"          // counter; reason: what sidecars say they dropped
-	MetricHubStreams        = "mesh_hub_streams"                     // gauge; kind
-	MetricHubIngestDuration = "mesh_hub_ingest_duration_seconds"     // histogram: batch received to durable
-	MetricHubStoreBytes     = "mesh_hub_store_bytes"                 // gauge
-	MetricHubStoreRecords   = "mesh_hub_store_records"               // gauge
-	MetricHubStoreLogBytes  = "mesh_hub_store_log_bytes"             // gauge: of them, in the log
-	MetricHubStoreSegments  = "mesh_hub_store_segments"              // gauge
-	MetricHubStoreUnsealed  = "mesh_hub_store_unsealed_logs"         // gauge: closed logs that wait to be sealed
-	MetricHubStoreSealings  = "mesh_hub_store_sealings_total"        // counter; result = sealed, failed
-	MetricHubQueue          = "mesh_hub_ingest_queue_batches"        // gauge: batches that wait for the log
-	MetricHubLookup         = "mesh_hub_lookup_duration_seconds"     // histogram
-	MetricHubCorrupt        = "mesh_hub_store_corruptions_total"     // counter
-	MetricHubEdges          = "mesh_hub_graph_edges"                 // gauge
-	MetricHubWatchers       = "mesh_hub_graph_watchers"              // gauge: open SSE streams
-	MetricHubPolicyReloads  = "mesh_hub_policy_reloads_total"        // counter; result = accepted, refused
-	MetricHubLeaseGrants    = "mesh_hub_lease_credits_granted_total" // counter; limit
+	MetricHubBatches        = "mesh_hub_batches_total"                // counter; result = accepted, duplicate, rejected
+	MetricHubRejected       = "mesh_hub_rejected_total"               // counter; reason
+	MetricHubRecords        = "mesh_hub_records_total"                // counter
+	MetricHubLostRecords    = "mesh_hub_records_lost_total"           // counter; reason: what sidecars say they dropped
+	MetricHubStreams        = "mesh_hub_streams"                      // gauge; kind
+	MetricHubIngestDuration = "mesh_hub_ingest_duration_seconds"      // histogram: batch received to durable
+	MetricHubStoreBytes     = "mesh_hub_store_bytes"                  // gauge
+	MetricHubStoreRecords   = "mesh_hub_store_records"                // gauge
+	MetricHubStoreLogBytes  = "mesh_hub_store_log_bytes"              // gauge: of them, in the log
+	MetricHubStoreSegments  = "mesh_hub_store_segments"               // gauge
+	MetricHubStoreUnsealed  = "mesh_hub_store_unsealed_logs"          // gauge: closed logs that wait to be sealed
+	MetricHubStoreSealings  = "mesh_hub_store_sealings_total"         // counter; result = sealed, failed
+	MetricHubBucketSegments = "mesh_hub_bucket_segments"              // gauge: of all hubs, that look-ups ask
+	MetricHubBucketRecords  = "mesh_hub_bucket_records"               // gauge
+	MetricHubBucketBytes    = "mesh_hub_bucket_bytes"                 // gauge
+	MetricHubBucketWaiting  = "mesh_hub_bucket_waiting_segments"      // gauge: of this hub, that are not there yet
+	MetricHubBucketUploads  = "mesh_hub_bucket_uploads_total"         // counter; result = uploaded, failed
+	MetricHubBucketTaken    = "mesh_hub_bucket_logs_taken_over_total" // counter
+	MetricHubBucketLeader   = "mesh_hub_bucket_retention_leader"      // gauge: 1 if this hub drops what is too old
+	MetricHubBucketUnread   = "mesh_hub_bucket_read_failures_total"   // counter: segments that a look-up could not read
+	MetricHubBucketRequests = "mesh_hub_bucket_requests_total"        // counter; operation = get, put, list, delete
+	MetricHubBucketTraffic  = "mesh_hub_bucket_transfer_bytes_total"  // counter; operation = get, put
+	MetricHubBucketErrors   = "mesh_hub_bucket_errors_total"          // counter: operations that failed for good
+	MetricHubBucketRetries  = "mesh_hub_bucket_retries_total"         // counter
+	MetricHubBucketDamaged  = "mesh_hub_bucket_damaged_reads_total"   // counter
+	MetricHubBucketCache    = "mesh_hub_bucket_cache_bytes"           // gauge
+	MetricHubBucketCached   = "mesh_hub_bucket_cache_reads_total"     // counter; result = hit, miss
+	MetricHubQueue          = "mesh_hub_ingest_queue_batches"         // gauge: batches that wait for the log
+	MetricHubLookup         = "mesh_hub_lookup_duration_seconds"      // histogram
+	MetricHubCorrupt        = "mesh_hub_store_corruptions_total"      // counter
+	MetricHubEdges          = "mesh_hub_graph_edges"                  // gauge
+	MetricHubWatchers       = "mesh_hub_graph_watchers"               // gauge: open SSE streams
+	MetricHubPolicyReloads  = "mesh_hub_policy_reloads_total"         // counter; result = accepted, refused
+	MetricHubLeaseGrants    = "mesh_hub_lease_credits_granted_total"  // counter; limit
 )
 
 // Labels of the standard metrics.
@@ -100,6 +115,7 @@ const (
 	LabelOrigin    = "origin"   // local, lease, fallback
 	LabelReason    = "reason"
 	LabelResult    = "result"
+	LabelOperation = "operation" // on the bucket: get, put, list, delete
 	LabelKind      = "kind"
 	LabelLimit     = "limit"
 	LabelBucket    = "le"

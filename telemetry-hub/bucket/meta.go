@@ -108,6 +108,28 @@ func (b *Bucket) names(ctx context.Context, day string) ([]segmentName, error) {
 	return names, nil
 }
 
+// Logs lists the logs that a hub's whole segments have, without reading any of
+// them.
+func (b *Bucket) Logs(ctx context.Context, hub string) ([]Log, error) {
+	days, err := b.days(ctx, metaRoot)
+	if err != nil {
+		return nil, err
+	}
+	var logs []Log
+	for _, day := range days {
+		names, err := b.names(ctx, day)
+		if err != nil {
+			return nil, err
+		}
+		for _, n := range names {
+			if n.Hub == hub {
+				logs = append(logs, n.Log)
+			}
+		}
+	}
+	return logs, nil
+}
+
 // Tolerances of List: how far a segment may reach beyond the day of its end.
 const (
 	listAhead  = time.Hour

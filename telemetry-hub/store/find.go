@@ -6,6 +6,7 @@ import (
 	"github.com/telemesh/telemesh/api/telemetry/record"
 	telemetryv1 "github.com/telemesh/telemesh/api/telemetry/v1"
 	"github.com/telemesh/telemesh/internal/ids"
+	"github.com/telemesh/telemesh/telemetry-hub/segment"
 )
 
 // Found is one record with its edge.
@@ -24,8 +25,8 @@ const (
 
 // Find returns the records of the trace or request ID, in no order, at most
 // about ten thousand of them, those of the newest files. An ID that can be both
-// is looked up as both. What is damaged is counted and passed over; an error is
-// ctx's.
+// is looked up as both. What is damaged is counted and passed over. An error is
+// ctx's, or ErrIncomplete, which comes with what was found.
 func (s *Store) Find(ctx context.Context, id string) ([]Found, error) {
 	if id == "" {
 		return nil, nil
@@ -40,6 +41,7 @@ func (s *Store) Find(ctx context.Context, id string) ([]Found, error) {
 	for i := len(v.segments) - 1; i >= 0; i-- {
 		l.bySegment(ctx, v.segments[i])
 	}
+	l.byRemote(ctx, v.remote)
 	// A foreign request ID may be on the first hop only; its trace has the rest.
 	for i := len(v.logs) - 1; i >= 0; i-- {
 		l.restOfLog(ctx, v.logs[i])
@@ -47,7 +49,14 @@ func (s *Store) Find(ctx context.Context, id string) ([]Found, error) {
 	for i := len(v.segments) - 1; i >= 0; i-- {
 		l.restOfSegment(ctx, v.segments[i])
 	}
-	return l.found, ctx.Err()
+	l.restOfRemote(ctx, v.remote)
+	if len(v.remote) > 0 {
+		l.found = once(l.found)
+	}
+	if ctx.Err() != nil {
+		return l.found, ctx.Err()
+	}
+	return l.found, l.failed
 }
 
 // lookup is one call of Find.
@@ -59,6 +68,7 @@ type lookup struct {
 	found   []Found
 	traces  map[ids.TraceID]bool                 // of what was found by the ID
 	in      map[*sealedFile]map[ids.TraceID]bool // of these, what a segment gave whole
+	failed  error                                // the first ErrIncomplete
 }
 
 // room is how many records may still be found.
@@ -88,13 +98,18 @@ func (l *lookup) byID(ctx context.Context, log logView) {
 	}
 }
 
-// bySegment finds the ID in a segment, which gives the traces of what it finds as
-// far as it has them.
+// bySegment finds the ID in a segment.
 func (l *lookup) bySegment(ctx context.Context, sf *sealedFile) {
 	if l.room() <= 0 || ctx.Err() != nil {
 		return
 	}
 	found, err := sf.Find(ctx, l.id, l.room())
+	l.take(ctx, sf, found, err)
+}
+
+// take takes what a segment has of the ID, and with it the traces of that as far
+// as they are there.
+func (l *lookup) take(ctx context.Context, sf *sealedFile, found []segment.Found, err error) {
 	l.s.tell(ctx, sf, err)
 	whole := make(map[ids.TraceID]bool)
 	for _, f := range found {
@@ -113,15 +128,19 @@ func (l *lookup) restOfLog(ctx context.Context, log logView) {
 	}
 }
 
-// restOfSegment takes the traces that the ID itself did not lead to here. None of
-// their records here has the ID, or it would have.
-func (l *lookup) restOfSegment(ctx context.Context, sf *sealedFile) {
-	var rest []ids.TraceID
+// rest are the traces that the ID itself did not lead to in a segment. None of
+// their records there has the ID, or it would have.
+func (l *lookup) rest(sf *sealedFile) (rest []ids.TraceID) {
 	for trace := range l.traces {
 		if !l.in[sf][trace] {
 			rest = append(rest, trace)
 		}
 	}
+	return rest
+}
+
+func (l *lookup) restOfSegment(ctx context.Context, sf *sealedFile) {
+	rest := l.rest(sf)
 	if len(rest) == 0 || l.room() <= 0 || ctx.Err() != nil {
 		return
 	}

@@ -215,6 +215,9 @@ func (s *Store) Sync() error {
 	if err := f.Sync(); err != nil {
 		return fmt.Errorf("sync log: %w", err)
 	}
+	if s.remote != nil && s.remote.o.Durable {
+		return s.ship()
+	}
 	return nil
 }
 
@@ -240,10 +243,7 @@ func (s *Store) rotate() error {
 		return errors.Join(err, f.Close(), os.Remove(f.Name()))
 	}
 	s.logs = append(slices.Clone(s.logs), newLogFile(number, f))
-	select {
-	case s.work <- struct{}{}:
-	default: // it knows
-	}
+	wake(s.work)
 	return nil
 }
 

@@ -23,6 +23,11 @@ const (
 
 // mergeSmall merges runs of small segments until there is none.
 func (s *Store) mergeSmall(ctx context.Context) {
+	if s.remote != nil {
+		if _, known := s.remote.known(); !known {
+			return // one of them may be in the bucket
+		}
+	}
 	for ctx.Err() == nil {
 		run := s.smallRun()
 		if run == nil || !s.mergeRun(ctx, run) {
@@ -39,7 +44,7 @@ func (s *Store) smallRun() []*sealedFile {
 	defer s.mu.RUnlock()
 	var run []*sealedFile
 	for _, sf := range s.segments {
-		if sf.Rows() >= mergeRows || sf.kept || sf.whole {
+		if !mergeable(sf) {
 			run = nil
 			continue
 		}
@@ -58,6 +63,12 @@ func (s *Store) smallRun() []*sealedFile {
 		run = slices.Delete(run, 0, 1)
 	}
 	return nil
+}
+
+// mergeable reports whether a segment is small, and may be merged. The caller
+// holds the store's lock.
+func mergeable(sf *sealedFile) bool {
+	return sf.Rows() < mergeRows && !sf.kept && !sf.whole && !sf.frozen
 }
 
 // unsealedBetween reports a log between two segments whose records are in neither:
@@ -169,6 +180,9 @@ func (s *Store) keepSome(ctx context.Context) {
 			continue
 		}
 		thin.kept = true
+		s.mu.RLock()
+		thin.frozen, thin.uploaded, thin.remote = sf.frozen, sf.uploaded, sf.remote
+		s.mu.RUnlock()
 		s.o.Logger.Info("kept the failed and slow requests of a segment", "file", thin.path, "records", thin.Rows(), "of", sf.Rows())
 		s.swap([]*sealedFile{sf}, thin)
 	}
@@ -181,7 +195,7 @@ func (s *Store) nextToThin() *sealedFile {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	for _, sf := range s.segments {
-		if !sf.kept && !sf.whole && sf.newest < aged && (len(s.logs) == 0 || sf.last < s.logs[0].number) {
+		if !sf.kept && !sf.whole && sf.newest < aged && s.expendable(sf) && (len(s.logs) == 0 || sf.last < s.logs[0].number) {
 			sf.users.enter()
 			return sf
 		}

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/telemesh/telemesh/api/telemetry/record"
 	"github.com/telemesh/telemesh/telemetry-hub/segment"
 )
@@ -18,7 +20,20 @@ const tidyEvery = 10 * time.Second
 // Run seals log files as they are closed, merges small segments, and drops what
 // retention does not keep, until ctx ends. What it has not sealed by then is
 // sealed after the next start.
+//
+// With a bucket it uploads segments, follows what other hubs upload, and seals
+// the logs of hubs that are lost. Its error is that this hub is such a one for
+// the others.
 func (s *Store) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.runLocal(ctx) })
+	if s.remote != nil {
+		s.remote.run(ctx, g, s)
+	}
+	return g.Wait()
+}
+
+func (s *Store) runLocal(ctx context.Context) error {
 	tick := time.NewTicker(tidyEvery)
 	defer tick.Stop()
 	s.running.Store(true)
@@ -26,6 +41,7 @@ func (s *Store) Run(ctx context.Context) error {
 	for {
 		s.sealAll(ctx)
 		s.mergeSmall(ctx)
+		s.freezeDue(ctx)
 		s.keepSome(ctx)
 		s.tidy()
 		select {
@@ -85,20 +101,29 @@ func (s *Store) seal(ctx context.Context, lf *logFile) (*sealedFile, error) {
 		return nil, nil
 	}
 	path := s.segmentPath(lf.number, lf.number)
-	builder, err := segment.NewBuilder(path, segment.BuilderOptions{Writer: s.writer})
-	if err != nil {
+	if ok, err := s.sealTo(ctx, path, lf); !ok || err != nil {
 		return nil, err
 	}
-	if err := s.addAll(ctx, builder, lf); err != nil {
-		return nil, errors.Join(err, builder.Abort())
+	return s.openSegment(path, lf.number, lf.number)
+}
+
+// sealTo writes the segment of a log; false if the log has no records that can be
+// read.
+func (s *Store) sealTo(ctx context.Context, path string, lf *logFile) (bool, error) {
+	builder, err := segment.NewBuilder(path, segment.BuilderOptions{Writer: s.writer})
+	if err != nil {
+		return false, err
 	}
-	if builder.Rows() == 0 { // all of it is damaged since
-		return nil, builder.Abort()
+	if err := s.addAll(ctx, builder, lf); err != nil {
+		return false, errors.Join(err, builder.Abort())
+	}
+	if builder.Rows() == 0 {
+		return false, builder.Abort()
 	}
 	if _, err := builder.Seal(); err != nil {
-		return nil, errors.Join(err, builder.Abort())
+		return false, errors.Join(err, builder.Abort())
 	}
-	return s.openSegment(path, lf.number, lf.number)
+	return true, nil
 }
 
 // addAll gives a log's records to the builder. It has a decoder of its own, so
@@ -189,7 +214,7 @@ func (s *Store) oldSegments() []*sealedFile {
 	n := 0
 	for ; n < len(s.segments); n++ {
 		sf := s.segments[n]
-		if total <= s.o.RetentionBytes && !s.aged(sf) || len(s.logs) > 0 && sf.last >= s.logs[0].number {
+		if total <= s.o.RetentionBytes && !s.aged(sf) || !s.expendable(sf) || len(s.logs) > 0 && sf.last >= s.logs[0].number {
 			break
 		}
 		total -= sf.Bytes

@@ -26,8 +26,14 @@ type sealedFile struct {
 	path           string
 	oldest, newest int64 // start of its records, Unix nanoseconds
 	kept           bool  // it has only what is kept longer than the rest
-	whole          bool  // a merge of it would lose something; guarded by the store's lock
 	users          users
+
+	// Guarded by the store's lock:
+	whole    bool // a merge of it would lose something
+	frozen   bool // it is uploaded, or about to be: it is merged no more
+	uploaded bool // it is in the bucket
+	remote   bool // look-ups find it there
+	unfit    bool // it is too damaged for the bucket
 }
 
 // release gives the files back. They were only read.

@@ -42,7 +42,7 @@ func (s *Store) Search(ctx context.Context, q Query) (found []Found, complete bo
 		c.log(ctx, v.logs[i])
 	}
 	// By their newest record: what is sealed later may have begun earlier.
-	bySpan := slices.Clone(v.segments)
+	bySpan := slices.Concat(v.segments, v.remote)
 	slices.SortStableFunc(bySpan, func(a, b *sealedFile) int { return cmp.Compare(b.newest, a.newest) })
 	for _, sf := range bySpan {
 		c.segment(ctx, sf)
@@ -50,6 +50,9 @@ func (s *Store) Search(ctx context.Context, q Query) (found []Found, complete bo
 	slices.SortFunc(c.best, func(a, b Found) int {
 		return cmp.Or(b.Record.Start.Compare(a.Record.Start), bytes.Compare(a.Record.SpanID[:], b.Record.SpanID[:]))
 	})
+	if len(v.remote) > 0 {
+		c.best = once(c.best)
+	}
 	return c.best, !c.more && ctx.Err() == nil
 }
 
@@ -130,9 +133,17 @@ func (c *search) segment(ctx context.Context, sf *sealedFile) {
 		}
 	}
 	err := sf.Scan(ctx, q, func(r *segment.Rows) bool {
-		c.s.tell(ctx, sf, c.rows(ctx, r))
+		c.tell(ctx, sf, c.rows(ctx, r))
 		return ctx.Err() == nil
 	})
+	c.tell(ctx, sf, err)
+}
+
+func (c *search) tell(ctx context.Context, sf *sealedFile, err error) {
+	if sf.data == nil { // it is in the bucket only
+		c.more = c.more || c.s.tellRemote(ctx, sf, err) != nil
+		return
+	}
 	c.s.tell(ctx, sf, err)
 }
 

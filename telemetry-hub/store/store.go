@@ -28,6 +28,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -67,6 +68,8 @@ type Options struct {
 	// FileBytes, SealAfter and LogHorizon override the constants above.
 	FileBytes             int64
 	SealAfter, LogHorizon time.Duration
+	// Remote is the bucket that segments go to, if any.
+	Remote *Remote
 	// Checkpoint is the state of everything appended so far, kept when a file
 	// begins.
 	Checkpoint func() []*telemetryv1.Batch
@@ -92,6 +95,7 @@ func (o *Options) setDefaults() {
 // Store is the record store.
 type Store struct {
 	o       Options
+	remote  *Remote // nil without a bucket
 	decoder *record.Decoder
 	pages   *segment.Decoder
 	hash    hasher
@@ -119,7 +123,7 @@ var errClosed = errors.New("record store is closed; start the hub again")
 // log. Damage is logged, counted and passed over; a torn tail is cut off.
 func Open(o Options, restore, replay func(*telemetryv1.Batch)) (*Store, error) {
 	o.setDefaults()
-	s := &Store{o: o, hash: hasher{maphash.MakeSeed()}, writer: "telemesh " + version.String(), work: make(chan struct{}, 1)}
+	s := &Store{o: o, remote: o.Remote, hash: hasher{maphash.MakeSeed()}, writer: "telemesh " + version.String(), work: make(chan struct{}, 1)}
 	if err := s.open(restore, replay); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -152,7 +156,10 @@ func (s *Store) open(restore, replay func(*telemetryv1.Batch)) error {
 			return err
 		}
 	}
-	if len(s.logs) == 0 || s.logs[len(s.logs)-1].sealed {
+	n := len(s.logs)
+	// What the bucket has of a log, a crash may have cut off here: another begins.
+	again := n > 0 && s.remote != nil && s.remote.o.Durable && s.logs[n-1].size > 0
+	if n == 0 || s.logs[n-1].sealed || again {
 		return s.rotate()
 	}
 	return nil
@@ -199,6 +206,7 @@ func (s *Store) corrupt(msg string, args ...any) {
 type view struct {
 	logs     []logView // oldest first
 	segments []*sealedFile
+	remote   []*sealedFile // what only the bucket has, by their newest
 }
 
 // logView is a log as it stood, which it goes on to be for the view when it is
@@ -210,6 +218,14 @@ type logView struct {
 }
 
 func (s *Store) view() view {
+	v := s.localView()
+	if s.remote != nil { // behind: what is dropped here is found there before
+		v.addRemote(s.remote)
+	}
+	return v
+}
+
+func (s *Store) localView() view {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	v := view{segments: s.segments}
@@ -229,7 +245,7 @@ func (v *view) done() {
 	for _, lf := range v.logs {
 		lf.release()
 	}
-	for _, sf := range v.segments {
+	for _, sf := range slices.Concat(v.segments, v.remote) {
 		sf.release()
 	}
 }
@@ -261,6 +277,9 @@ func (s *Store) Close() error {
 		return nil
 	}
 	s.closed = true
+	if s.remote != nil {
+		errs = append(errs, s.remote.close())
+	}
 	if s.decoder != nil {
 		s.decoder.Close()
 	}

@@ -32,11 +32,20 @@ type bench struct {
 	log      *bytes.Buffer
 	options  Options
 	now      time.Time
+	remote   func() *Remote // opens the bucket, if there is one
 }
 
 func newBench(t *testing.T, o Options) *bench {
 	t.Helper()
-	b := &bench{t: t, dir: t.TempDir(), options: o, now: time.Now()}
+	b := &bench{}
+	fresh(t, b, o, nil)
+	return b
+}
+
+// fresh makes b a store that is new.
+func fresh(t *testing.T, b *bench, o Options, remote func() *Remote) {
+	t.Helper()
+	*b = bench{t: t, dir: filepath.Join(t.TempDir(), "records"), options: o, now: time.Now(), remote: remote}
 	var err error
 	if b.encoder, err = record.NewEncoder(); err != nil {
 		t.Fatal(err)
@@ -50,7 +59,6 @@ func newBench(t *testing.T, o Options) *bench {
 	}
 	b.open()
 	t.Cleanup(func() { b.store.Close() })
-	return b
 }
 
 // open reads the directory as a hub does when it starts.
@@ -59,6 +67,9 @@ func (b *bench) open() {
 	b.state, b.replayed, b.log = counters.New(), nil, &bytes.Buffer{}
 	o := b.options
 	o.Dir, o.Checkpoint, o.Logger, o.Now = b.dir, b.state.Export, slog.New(slog.NewTextHandler(b.log, nil)), func() time.Time { return b.now }
+	if b.remote != nil {
+		o.Remote = b.remote()
+	}
 	s, err := Open(o,
 		func(batch *telemetryv1.Batch) { b.state.Apply(batch) },
 		func(batch *telemetryv1.Batch) {

@@ -4,6 +4,7 @@ package web
 
 import (
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/http/pprof"
@@ -150,7 +151,13 @@ func (s *Server) request(w http.ResponseWriter, r *http.Request) {
 	began := time.Now()
 	found, err := s.o.Store.Find(r.Context(), id)
 	s.lookup.Observe(time.Since(began).Seconds())
-	if err != nil { // the caller has gone
+	incomplete := errors.Is(err, store.ErrIncomplete)
+	if err != nil && !incomplete { // the caller has gone
+		return
+	}
+	if len(found) == 0 && incomplete {
+		refuse(w, http.StatusServiceUnavailable, "no record of request "+id+" on this hub, and "+err.Error(),
+			"ask again when the bucket answers: meshctl status and the hub's log say more")
 		return
 	}
 	if len(found) == 0 {
@@ -162,7 +169,11 @@ func (s *Server) request(w http.ResponseWriter, r *http.Request) {
 	for i, f := range found {
 		rows[i] = trace.Row{Record: f.Record, Edge: f.Edge}
 	}
-	respond(w, trace.Assemble(rows))
+	t := trace.Assemble(rows)
+	if incomplete {
+		t.Gaps = append(t.Gaps, "some hops may be missing: "+err.Error())
+	}
+	respond(w, t)
 }
 
 func (s *Server) requests(w http.ResponseWriter, r *http.Request) {
