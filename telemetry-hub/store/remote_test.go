@@ -157,6 +157,26 @@ func (s *shared) objects(pattern string) []string {
 	return names
 }
 
+// wantNoOverlap checks that no two segments of the bucket have the same log, for
+// the sake of other engines that read them.
+func (s *shared) wantNoOverlap() {
+	s.t.Helper()
+	all := map[string]map[uint64]bool{}
+	for _, m := range s.hubs[0].store.remote.metas() {
+		of := all[m.Log.Hub]
+		if of == nil {
+			of = map[uint64]bool{}
+			all[m.Log.Hub] = of
+		}
+		for n := m.Log.First; n <= m.Log.Last; n++ {
+			if of[n] {
+				s.t.Errorf("log %d of %s is in two segments", n, m.Log.Hub)
+			}
+			of[n] = true
+		}
+	}
+}
+
 func onDisk(o *RemoteOptions) { o.Durable = false }
 
 func TestHubsFindEachOthersRecordsInTheBucket(t *testing.T) {
@@ -373,6 +393,7 @@ func TestHubsThatShareABucketAreAMultisetOfRecords(t *testing.T) {
 		}
 		s.pass(2 * uploadAfter)
 		s.work()
+		s.wantNoOverlap()
 		for _, b := range s.hubs {
 			s.wantAll("in the end", b)
 			b.store.Close()
