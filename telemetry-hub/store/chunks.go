@@ -80,7 +80,7 @@ func (s *Store) learnEnds() error {
 	if r.chunks.ends != nil {
 		return nil
 	}
-	if err := r.learn(r.ctx); err != nil {
+	if err := s.learn(r.ctx); err != nil {
 		return err
 	}
 	ends, err := r.b.ChunkEnds(r.ctx, r.hub.Name)
@@ -88,7 +88,6 @@ func (s *Store) learnEnds() error {
 		return err
 	}
 	r.chunks.ends = ends
-	s.reconcile()
 	return nil
 }
 

@@ -23,12 +23,7 @@ const (
 
 // mergeSmall merges runs of small segments until there is none.
 func (s *Store) mergeSmall(ctx context.Context) {
-	if s.remote != nil {
-		if _, known := s.remote.known(); !known {
-			return // one of them may be in the bucket
-		}
-	}
-	for ctx.Err() == nil {
+	for s.settled() && ctx.Err() == nil {
 		run := s.smallRun()
 		if run == nil || !s.mergeRun(ctx, run) {
 			return

@@ -68,7 +68,7 @@ type Remote struct {
 	stop      context.CancelFunc // ends ctx, in which the writer waits for the bucket
 
 	mu  sync.Mutex   // guards the field below
-	own []bucket.Log // of the segments of this hub in the bucket; nil: not known yet
+	own []bucket.Log // of this hub's segments that were in the bucket at its start; nil: not known yet
 
 	uploads, uploadFailures, takenOver, readFailures atomic.Uint64
 }
@@ -176,26 +176,49 @@ func (r *Remote) follow(ctx context.Context, s *Store) error {
 }
 
 // learn finds out which of this hub's segments are in the bucket, once.
-func (r *Remote) learn(ctx context.Context) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.own != nil {
+func (s *Store) learn(ctx context.Context) error {
+	r := s.remote
+	if _, known := r.known(); known {
 		return nil
 	}
 	logs, err := r.b.Logs(ctx, r.hub.Name)
 	if err != nil {
 		return err
 	}
-	r.own = append([]bucket.Log{}, logs...)
+	s.noteUploaded(logs) // before anybody decides what is to be merged
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.own == nil {
+		r.own = append([]bucket.Log{}, logs...)
+	}
 	return nil
 }
 
-// known are the logs of this hub's segments in the bucket; false before learn has
-// succeeded.
+// noteUploaded notes which of the store's segments are in the bucket.
+func (s *Store) noteUploaded(logs []bucket.Log) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, sf := range s.segments {
+		sf.uploaded = sf.uploaded || has(logs, sf.first, sf.last)
+		sf.frozen = sf.frozen || sf.uploaded
+	}
+}
+
+// known are the logs of this hub's segments that were in the bucket at its start;
+// false before learn has succeeded.
 func (r *Remote) known() ([]bucket.Log, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.own, r.own != nil
+}
+
+// settled reports that what is not marked as uploaded is not in the bucket.
+func (s *Store) settled() bool {
+	if s.remote == nil {
+		return true
+	}
+	_, known := s.remote.known()
+	return known
 }
 
 // wake tells a goroutine that there is work.
@@ -206,20 +229,13 @@ func wake(c chan<- struct{}) {
 	}
 }
 
-func (r *Remote) add(log bucket.Log) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.own = append(r.own, log)
-}
-
 // has reports whether a segment of the bucket has all of a hub's logs from first
 // to last.
 func has(logs []bucket.Log, first, last uint64) bool {
 	return slices.ContainsFunc(logs, func(l bucket.Log) bool { return l.First <= first && last <= l.Last })
 }
 
-// reconcile notes which of the store's segments are in the bucket, and which of
-// them look-ups find there.
+// reconcile notes which of the store's segments look-ups find in the bucket.
 func (s *Store) reconcile() {
 	r := s.remote
 	var open []bucket.Log
@@ -228,12 +244,9 @@ func (s *Store) reconcile() {
 			open = append(open, m.Log)
 		}
 	}
-	own, _ := r.known()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, sf := range s.segments {
-		sf.uploaded = sf.uploaded || has(own, sf.first, sf.last)
-		sf.frozen = sf.frozen || sf.uploaded
 		sf.remote = sf.remote || has(open, sf.first, sf.last)
 	}
 }

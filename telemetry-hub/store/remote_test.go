@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"os"
@@ -109,7 +110,7 @@ func (s *shared) work() {
 	for _, b := range s.hubs {
 		b.seal()
 		r := b.store.remote
-		if err := r.learn(s.t.Context()); err != nil {
+		if err := b.store.learn(s.t.Context()); err != nil {
 			s.t.Error(err)
 		}
 		b.store.freezeDue(s.t.Context())
@@ -258,6 +259,21 @@ func TestAHubThatStartsAgainGoesOnWhereItWas(t *testing.T) {
 	}
 }
 
+func TestWhatIsUploadedIsMergedNoMore(t *testing.T) {
+	s := newShared(t)
+	a := s.hub(Options{}, onDisk)
+	for range 2 * mergeCount {
+		s.push(a, 2)
+		s.pass(2 * uploadAfter)
+		s.work()
+		if s.next%3 == 0 {
+			a.reopen()
+		}
+	}
+	s.wantNoOverlap()
+	s.wantAll("in the end", a)
+}
+
 func TestALostDiskLosesNothingThatWasAcknowledged(t *testing.T) {
 	s := newShared(t)
 	a, b := s.hub(Options{}), s.hub(Options{})
@@ -344,6 +360,11 @@ func TestABucketThatDoesNotAnswerHoldsOnlyWhatNeedsIt(t *testing.T) {
 // TestHubsThatShareABucketAreAMultisetOfRecords does what may happen to hubs, in
 // any order, and looks for what was acknowledged.
 func TestHubsThatShareABucketAreAMultisetOfRecords(t *testing.T) {
+	checks := flag.Lookup("rapid.checks").Value.String()
+	if err := flag.Set("rapid.checks", "8"); err != nil { // each is a second of syncs
+		t.Fatal(err)
+	}
+	defer func() { _ = flag.Set("rapid.checks", checks) }()
 	rapid.Check(t, func(rt *rapid.T) {
 		s := newShared(t)
 		living := func() *bench { return s.hubs[rapid.IntRange(0, len(s.hubs)-1).Draw(rt, "hub")] }
@@ -352,7 +373,7 @@ func TestHubsThatShareABucketAreAMultisetOfRecords(t *testing.T) {
 		}
 		rt.Repeat(map[string]func(*rapid.T){
 			"push": func(rt *rapid.T) {
-				if n := rapid.IntRange(1, 9).Draw(rt, "records"); int(s.next)+n < 200 {
+				if n := rapid.IntRange(1, 9).Draw(rt, "records"); int(s.next)+n < 80 {
 					s.push(living(), n)
 				}
 			},

@@ -168,6 +168,11 @@ func (s *Store) replace(lf *logFile, sf *sealedFile) {
 	if sf == nil {
 		return
 	}
+	if s.remote != nil { // the segment that it had may be there, and be damaged here
+		own, _ := s.remote.known()
+		sf.uploaded = has(own, sf.first, sf.last)
+		sf.frozen = sf.uploaded
+	}
 	at, _ := slices.BinarySearchFunc(s.segments, sf.first, func(a *sealedFile, first uint64) int { return int(a.first) - int(first) })
 	s.segments = slices.Insert(slices.Clone(s.segments), at, sf)
 }

@@ -40,8 +40,8 @@ func (s *Store) freezeDue(ctx context.Context) {
 // dueRun is the oldest segment that is to be uploaded, with those that are joined
 // to it; their user is the caller.
 func (s *Store) dueRun() []*sealedFile {
-	if _, known := s.remote.known(); !known {
-		return nil // one of them may be in the bucket
+	if !s.settled() {
+		return nil
 	}
 	due := s.o.Now().Add(-s.remote.o.UploadAfter).UnixNano()
 	s.mu.RLock()
@@ -71,10 +71,9 @@ func (r *Remote) upload(ctx context.Context, s *Store) error {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for {
-		if err := r.learn(ctx); err != nil && ctx.Err() == nil {
+		if err := s.learn(ctx); err != nil && ctx.Err() == nil {
 			r.o.Logger.Warn("the bucket does not answer, nothing is uploaded yet", "error", err)
 		} else if err == nil {
-			s.reconcile()
 			r.uploadAll(ctx, s)
 		}
 		select {
@@ -138,7 +137,6 @@ func (r *Remote) uploadOne(ctx context.Context, s *Store, sf *sealedFile) bool {
 			return false
 		}
 	} else {
-		r.add(meta.Log)
 		r.uploads.Add(1)
 		r.o.Logger.Info("uploaded a segment", "segment", meta.Name(), "records", meta.Rows, "bytes", meta.Records.Bytes+meta.Index.Bytes, "took", time.Since(began))
 	}
