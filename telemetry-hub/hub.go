@@ -136,7 +136,7 @@ func (h *Hub) openStore() error {
 	}
 	h.store, err = store.Open(store.Options{
 		Remote: remote,
-		Dir: h.recordsDir(), RetentionBytes: h.config.RetentionBytes, RetentionAge: h.config.RetentionAge,
+		Dir:    h.recordsDir(), RetentionBytes: h.config.RetentionBytes, RetentionAge: h.config.RetentionAge,
 		KeepFailed: h.config.RetentionFailed, Slow: h.config.RetentionSlow,
 		FileBytes: h.config.SealBytes, SealAfter: h.config.SealAfter, Checkpoint: h.state.Export, Logger: h.log,
 	},

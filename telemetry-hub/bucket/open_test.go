@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/telemesh/telemesh/internal/ids"
+	"github.com/telemesh/telemesh/internal/s3server"
 	"github.com/telemesh/telemesh/telemetry-hub/segment"
 )
 
@@ -322,7 +323,7 @@ func TestABucketThatIsNotThere(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "create the bucket") || b.Stats().Retries > 0 {
 		t.Errorf("%v after %d retries", err, b.Stats().Retries)
 	}
-	p.config = strings.Replace(p.config, testSecret, "wrong", 1)
+	p.config = strings.Replace(p.config, s3server.Secret, "wrong", 1)
 	if _, err := p.hub(t, "hub-1").List(t.Context(), time.Time{}, time.Time{}); err == nil || !strings.Contains(err.Error(), "check the credentials") {
 		t.Error(err)
 	}

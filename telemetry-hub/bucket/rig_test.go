@@ -1,14 +1,12 @@
 package bucket
 
 import (
-	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -25,7 +23,7 @@ import (
 	"github.com/telemesh/telemesh/api/telemetry/record"
 	telemetryv1 "github.com/telemesh/telemesh/api/telemetry/v1"
 	"github.com/telemesh/telemesh/internal/ids"
-	"github.com/telemesh/telemesh/internal/process"
+	"github.com/telemesh/telemesh/internal/s3server"
 	"github.com/telemesh/telemesh/telemetry-hub/segment"
 )
 
@@ -49,11 +47,6 @@ func folderPlace(t testing.TB) *place {
 	return &place{config: fmt.Sprintf("type: FILESYSTEM\nconfig: {directory: %q}\nprefix: mesh\n", dir), files: filepath.Join(dir, "mesh")}
 }
 
-const (
-	testKey    = "telemesh-test"
-	testSecret = "not-a-secret"
-)
-
 // s3Place starts an S3 server on loopback, and a gate in front of it.
 func s3Place(t testing.TB) *place {
 	t.Helper()
@@ -61,16 +54,13 @@ func s3Place(t testing.TB) *place {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat(program); err != nil {
-		t.Fatalf("the S3 server of the tests is missing: run 'make bin/tools/versitygw' (%v)", err)
-	}
-	dir := t.TempDir()
-	if err := os.Mkdir(filepath.Join(dir, "records"), 0o755); err != nil { // a bucket
+	server, err := s3server.Start(program, t.TempDir())
+	if err != nil {
 		t.Fatal(err)
 	}
-	address := startS3(t, program, dir)
+	t.Cleanup(server.Stop)
 	g := &gate{}
-	target, err := url.Parse("http://" + address)
+	target, err := url.Parse("http://" + server.Address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,59 +73,10 @@ func s3Place(t testing.TB) *place {
 	}
 	front := httptest.NewServer(g)
 	t.Cleanup(front.Close)
-	config := func(endpoint string) string {
-		return fmt.Sprintf("type: S3\nconfig: {bucket: records, endpoint: %q, region: us-east-1, insecure: true, access_key: %s, secret_key: %s}\nprefix: mesh\n",
-			endpoint, testKey, testSecret)
-	}
 	return &place{
-		config: config(strings.TrimPrefix(front.URL, "http://")), direct: config(address),
-		files: filepath.Join(dir, "records", "mesh"), gate: g,
+		config: s3server.Config(strings.TrimPrefix(front.URL, "http://"), "mesh"), direct: s3server.Config(server.Address, "mesh"),
+		files: server.Files("mesh"), gate: g,
 	}
-}
-
-// startS3 starts the server on a free port. Another process may take the port
-// first, so it has several tries.
-func startS3(t testing.TB, program, dir string) string {
-	t.Helper()
-	var said bytes.Buffer
-	for range 5 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		address := l.Addr().String()
-		l.Close()
-		said.Reset()
-		p, err := process.Start(process.Spec{
-			Name: "versitygw", Path: program, Output: &said,
-			Args: []string{"--port", address, "--access", testKey, "--secret", testSecret, "--quiet", "--keep-alive", "posix", dir},
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if accepts(p, address) {
-			t.Cleanup(func() { p.Stop(5 * time.Second) })
-			return address
-		}
-		p.Kill()
-	}
-	t.Fatalf("the S3 server of the tests does not start:\n%s", &said)
-	return ""
-}
-
-func accepts(p *process.Process, address string) bool {
-	for range 400 {
-		if c, err := net.Dial("tcp", address); err == nil {
-			c.Close()
-			return true
-		}
-		select {
-		case <-p.Done():
-			return false
-		case <-time.After(25 * time.Millisecond):
-		}
-	}
-	return false
 }
 
 // gate counts requests, and answers some itself.
