@@ -103,6 +103,11 @@ kill-hub: build ## ends a hub under load at random moments, and looks whether al
 full-hub: build ## has a hub run out of disk under load, and looks whether all is there; needs root
 	go run ./internal/benchhub full
 
+.PHONY: share-hub
+share-hub: ROUNDS = 12
+share-hub: build $(S3_SERVER) ## two hubs share a bucket and are killed and lost in turn, and looks whether all is there; ROUNDS= of it
+	go run ./internal/benchhub -rounds $(ROUNDS) share
+
 .PHONY: soak
 soak: DURATION = 10m
 soak: build ## kills and stalls under mixed traffic, every request accounted for; DURATION= and SEED= of it

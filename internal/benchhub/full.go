@@ -66,7 +66,7 @@ func full(ctx context.Context, o options) (err error) {
 func (k *killer) fill(ctx context.Context, h *hub) error {
 	var since time.Time
 	for until := time.Now().Add(time.Minute); ; {
-		s, err := k.connect(ctx, h)
+		s, err := k.connect(ctx, h, k.mesh.Senders)
 		if err != nil {
 			return err
 		}
@@ -99,7 +99,7 @@ func (k *killer) fill(ctx context.Context, h *hub) error {
 // drain sends what waits until all of it is acknowledged.
 func (k *killer) drain(ctx context.Context, h *hub) error {
 	for until := time.Now().Add(time.Minute); k.waiting() > 0; {
-		s, err := k.connect(ctx, h)
+		s, err := k.connect(ctx, h, k.mesh.Senders)
 		if err != nil {
 			return err
 		}

@@ -111,7 +111,7 @@ func (k *killer) round(ctx context.Context, life time.Duration) error {
 	if err != nil {
 		return err
 	}
-	streams, err := k.connect(ctx, h)
+	streams, err := k.connect(ctx, h, k.mesh.Senders)
 	if err != nil {
 		return errors.Join(err, h.kill())
 	}
@@ -132,10 +132,10 @@ type streams struct {
 	acks  sync.WaitGroup
 }
 
-// connect opens a stream for each sender and sends what waits.
-func (k *killer) connect(ctx context.Context, h *hub) (*streams, error) {
+// connect opens a stream for each of the senders and sends what waits.
+func (k *killer) connect(ctx context.Context, h *hub, senders []*recordgen.Sender) (*streams, error) {
 	s := &streams{open: make(map[*recordgen.Sender]grpc.BidiStreamingClient[telemetryv1.Batch, telemetryv1.Ack])}
-	for _, sender := range k.mesh.Senders {
+	for _, sender := range senders {
 		c, err := grpc.NewClient(h.grpc, grpc.WithTransportCredentials(insecure.NewCredentials()))
 		if err != nil {
 			return nil, err
@@ -171,7 +171,7 @@ func (s *streams) close() {
 }
 
 // load sends some requests' records, a batch of each sender that saw them.
-func (k *killer) load(s *streams) {
+func (k *killer) load(all ...*streams) {
 	for range 20 {
 		trace, records := k.mesh.Request()
 		k.samples = append(k.samples, sample{trace, records})
@@ -179,12 +179,21 @@ func (k *killer) load(s *streams) {
 	}
 	for _, sender := range k.mesh.Senders {
 		if sender.Block.Rows() > 0 {
-			b := sender.Batch(k.encoder, time.Now())
-			k.senders[sender].add(b)
-			_ = s.open[sender].Send(b)
+			k.send(sender, all...)
 		}
 	}
 	time.Sleep(2 * time.Millisecond)
+}
+
+// send sends a batch of what a sender has to tell, by the stream that is its.
+func (k *killer) send(sender *recordgen.Sender, all ...*streams) {
+	b := sender.Batch(k.encoder, time.Now())
+	k.senders[sender].add(b)
+	for _, s := range all {
+		if stream := s.open[sender]; stream != nil {
+			_ = stream.Send(b) // what a killed hub did not take is sent to the next one
+		}
+	}
 }
 
 // verify starts a last hub, sends it the rest, and counts.
@@ -194,7 +203,7 @@ func (k *killer) verify(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, h.kill()) }()
-	streams, err := k.connect(ctx, h)
+	streams, err := k.connect(ctx, h, k.mesh.Senders)
 	if err != nil {
 		return err
 	}
