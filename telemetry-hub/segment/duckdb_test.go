@@ -1,12 +1,8 @@
 package segment
 
 import (
-	"bytes"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -14,39 +10,9 @@ import (
 	"time"
 
 	"github.com/telemesh/telemesh/api/telemetry/record"
+	"github.com/telemesh/telemesh/internal/duckdb"
 	"github.com/telemesh/telemesh/internal/ids"
 )
-
-const duckDBFolder = "../../tools/duckdb"
-
-// askDuckDB answers queries by name; a row is a text for each column, by name.
-// Without the tool it fails where make has installed it and skips elsewhere.
-func askDuckDB(t *testing.T, queries map[string]string, into any) {
-	t.Helper()
-	for _, name := range []string{"query.mjs", "package-lock.json", "node_modules/@duckdb/node-api"} {
-		if _, err := os.Stat(filepath.Join(duckDBFolder, name)); err != nil {
-			if os.Getenv("TELEMESH_TEST_TOOLS") == "" {
-				t.Skip("DuckDB is not installed: scripts/install-test-tools.sh installs it")
-			}
-			t.Fatalf("DuckDB should be installed: %v; run scripts/install-test-tools.sh and see its message", err)
-		}
-	}
-	in, err := json.Marshal(queries)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), "node", "query.mjs")
-	cmd.Dir, cmd.Stdin = duckDBFolder, bytes.NewReader(in)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("DuckDB: %v\n%s", err, &stderr)
-	}
-	if err := json.Unmarshal(out, into); err != nil {
-		t.Fatalf("read DuckDB's answer: %v\n%s", err, out)
-	}
-}
 
 // variedBatches are those of Bookinfo with all columns in use.
 func variedBatches(t *testing.T, rows int) (batches []batch) {
@@ -102,7 +68,7 @@ func compareWithDuckDB(t *testing.T, path string, s *Segment) {
 		Errors []map[string]any
 		Rows   []duckRow
 	}
-	askDuckDB(t, map[string]string{
+	duckdb.Ask(t, map[string]string{
 		"sums": `select count(*)::text as rows, sum(duration)::text as duration, sum(first_byte)::text as first_byte, sum(code)::text as code,
 			count(grpc_status)::text as grpc, sum(grpc_status)::text as statuses, sum(bytes_in)::text as bytes_in, sum(bytes_out)::text as bytes_out,
 			sum(attempts)::text as attempts, count(*) filter (sampled)::text as sampled, count(distinct trace_id)::text as traces,

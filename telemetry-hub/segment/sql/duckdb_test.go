@@ -1,50 +1,15 @@
 package sql
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"math"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/telemesh/telemesh/internal/duckdb"
 )
-
-const duckDBFolder = "../../../tools/duckdb"
-
-// askDuckDB answers queries by name. Without the tool it fails where make has
-// installed it and skips elsewhere.
-func askDuckDB(t *testing.T, queries map[string]string) (answers map[string][]map[string]any) {
-	t.Helper()
-	for _, name := range []string{"query.mjs", "package-lock.json", "node_modules/@duckdb/node-api"} {
-		if _, err := os.Stat(filepath.Join(duckDBFolder, name)); err != nil {
-			if os.Getenv("TELEMESH_TEST_TOOLS") == "" {
-				t.Skip("DuckDB is not installed: scripts/install-test-tools.sh installs it")
-			}
-			t.Fatalf("DuckDB should be installed: %v; run scripts/install-test-tools.sh and see its message", err)
-		}
-	}
-	in, err := json.Marshal(queries)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), "node", "query.mjs")
-	cmd.Dir, cmd.Stdin = duckDBFolder, bytes.NewReader(in)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("DuckDB: %v\n%s", err, &stderr)
-	}
-	if err := json.Unmarshal(out, &answers); err != nil {
-		t.Fatalf("read DuckDB's answer: %v\n%s", err, out)
-	}
-	return answers
-}
 
 // TestAnswersEqualDuckDBs runs the same text in both. Moments are compared as
 // texts of seconds, because DuckDB cuts nanoseconds.
@@ -70,7 +35,8 @@ func TestAnswersEqualDuckDBs(t *testing.T) {
 	for name, text := range queries {
 		theirs[name] = strings.Replace(text, "from records", "from "+view+" as records", 1)
 	}
-	answers := askDuckDB(t, theirs)
+	var answers map[string][]map[string]any
+	duckdb.Ask(t, theirs, &answers)
 	for name, text := range queries {
 		r := mustRun(t, segments, text)
 		var got, want []string
