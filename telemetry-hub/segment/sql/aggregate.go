@@ -97,7 +97,7 @@ func (a *aggregate) choose(b *binder, c *Call, m *budget) error {
 		a.acc = &floatSums{}
 	case (c.Name == "avg" || c.Name == "mean") && number:
 		if k == KindInt {
-			a.arg = &toFloat{x: a.arg}
+			a.arg = asFloat(a.arg)
 		}
 		a.acc = &floatSums{mean: true}
 	case c.Name == "min" && k != KindMap, c.Name == "max" && k != KindMap:

@@ -22,16 +22,16 @@ func (b *binder) arithmetic(e *Binary) (node, error) {
 	numbers := isNumber(l) && isNumber(r)
 	switch {
 	case numbers && (e.Op == "/" || l.kind() == KindFloat || r.kind() == KindFloat):
-		return &mergeFloats{l: asFloat(l), r: asFloat(r), f: floatOps[e.Op]}, nil
+		return &mergeNumbers[float64]{l: asFloat(l), r: asFloat(r), to: KindFloat, f: floatOps[e.Op]}, nil
 	case numbers:
-		n := &mergeInts{l: l, r: r, to: KindInt, f: intOps[e.Op]}
+		n := &mergeNumbers[int64]{l: l, r: r, to: KindInt, f: intOps[e.Op]}
 		if e.Op == "+" || e.Op == "-" || e.Op == "*" {
 			n.overflow = errOverflow
 		}
 		return n, nil
 	}
 	if to, ok := timeResult(l.kind(), r.kind(), e.Op); ok {
-		return &mergeInts{l: l, r: r, to: to, f: intOps[e.Op], overflow: errOverflow}, nil
+		return &mergeNumbers[int64]{l: l, r: r, to: to, f: intOps[e.Op], overflow: errOverflow}, nil
 	}
 	return nil, b.errorf(e, "%s of a %s and a %s is not possible", e.Op, l.kind(), r.kind())
 }
@@ -53,13 +53,6 @@ func timeResult(l, r Kind, op string) (Kind, bool) {
 }
 
 func isNumber(n node) bool { return n.kind() == KindInt || n.kind() == KindFloat }
-
-func asFloat(n node) node {
-	if n.kind() == KindFloat {
-		return n
-	}
-	return &toFloat{x: n}
-}
 
 // intOps are not ok where the result does not fit, or is of a division by zero.
 var intOps = map[string]func(a, b int64) (int64, bool){

@@ -61,7 +61,7 @@ func (b *binder) bindAs(e Expr, k Kind) (node, error) {
 		return nullOf(k), nil
 	}
 	if k == KindFloat && n.kind() == KindInt {
-		return &toFloat{x: n}, nil
+		return asFloat(n), nil
 	}
 	if n.kind() != k {
 		return nil, b.errorf(e, "%s is a %s; want a %s", clip(e.String()), n.kind(), k)
@@ -92,7 +92,7 @@ func (t *typedNull) eval(b *batch) *vector {
 func (b *binder) unary(e *Unary) (node, error) {
 	if e.Op == "not" {
 		x, err := b.bindAs(e.X, KindBool)
-		return &mapInts{x: x, to: KindBool, f: func(v int64) int64 { return 1 - v }}, err
+		return mapped(x, KindBool, func(v int64) int64 { return 1 - v }), err
 	}
 	x, err := b.bind(e.X)
 	if err != nil {
@@ -100,9 +100,9 @@ func (b *binder) unary(e *Unary) (node, error) {
 	}
 	switch x.kind() {
 	case KindFloat:
-		return &mapFloats{x: x, f: func(v float64) float64 { return -v }}, nil
+		return mapped(x, KindFloat, func(v float64) float64 { return -v }), nil
 	case KindInt, KindInterval:
-		return &mapInts{x: x, to: x.kind(), f: func(v int64) int64 { return -v }}, nil
+		return mapped(x, x.kind(), func(v int64) int64 { return -v }), nil
 	}
 	return nil, b.errorf(e, "- of a %s: want a number", x.kind())
 }
@@ -172,7 +172,7 @@ func (b *binder) adapt(e Expr, n node, other Expr, beside node) (node, error) {
 	case n.kind() == KindNull && beside.kind() != KindNull:
 		return nullOf(beside.kind()), nil
 	case n.kind() == KindInt && beside.kind() == KindFloat:
-		return &toFloat{x: n}, nil
+		return asFloat(n), nil
 	case isText && beside.kind() == KindTime:
 		at, ok := parseTime(literal.Value.Text)
 		if !ok {
@@ -236,7 +236,7 @@ func negated(n node, not bool) node {
 	if !not {
 		return n
 	}
-	return &mapInts{x: n, to: KindBool, f: func(v int64) int64 { return 1 - v }}
+	return mapped(n, KindBool, func(v int64) int64 { return 1 - v })
 }
 
 // in is a chain of or, or a look at the dictionary where all are constant texts.
@@ -310,9 +310,9 @@ func (b *binder) cast(e *Cast) (node, error) {
 	case e.To == KindText:
 		return b.bindText(e.X)
 	case e.To == KindFloat && (from == KindInt || from == KindBool):
-		return &toFloat{x: x}, nil
+		return asFloat(x), nil
 	case e.To == KindInt && from == KindBool:
-		return &mapInts{x: x, to: KindInt, f: func(v int64) int64 { return v }}, nil
+		return mapped[int64, int64](x, KindInt, nil), nil
 	case e.To == KindInt && from == KindFloat:
 		return &perValue{x: x, to: KindInt, f: func(v Value) (Value, error) {
 			f := math.RoundToEven(v.Float)
@@ -322,7 +322,7 @@ func (b *binder) cast(e *Cast) (node, error) {
 			return Value{Kind: KindInt, Int: int64(f)}, nil
 		}}, nil
 	case e.To == KindBool && from == KindInt:
-		return &mapInts{x: x, to: KindBool, f: func(v int64) int64 { return truth(v != 0) }}, nil
+		return mapped(x, KindBool, func(v int64) int64 { return truth(v != 0) }), nil
 	case from == KindText && e.To != KindBool:
 		return &perValue{x: x, to: e.To, f: func(v Value) (Value, error) { return castTo(e.To, v) }}, nil
 	}

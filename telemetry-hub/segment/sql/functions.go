@@ -94,7 +94,7 @@ func bindCoalesce(b *binder, c *Call) (node, error) {
 	}
 	for i, n := range out.list {
 		if n.kind() == KindInt && out.of == KindFloat {
-			out.list[i] = &toFloat{x: n}
+			out.list[i] = asFloat(n)
 		}
 	}
 	return out, nil
@@ -103,7 +103,7 @@ func bindCoalesce(b *binder, c *Call) (node, error) {
 func floatFunction(f func(float64) float64) func(*binder, *Call) (node, error) {
 	return func(b *binder, c *Call) (node, error) {
 		x, err := b.bindAs(c.Args[0], KindFloat)
-		return &mapFloats{x: x, f: f}, err
+		return mapped(x, KindFloat, f), err
 	}
 }
 
@@ -113,7 +113,7 @@ func bindAbs(b *binder, c *Call) (node, error) {
 		return nil, err
 	}
 	if k := x.kind(); k == KindInt || k == KindInterval {
-		return &mapInts{x: x, to: k, f: func(v int64) int64 { return max(v, -v) }}, nil
+		return mapped(x, k, func(v int64) int64 { return max(v, -v) }), nil
 	}
 	return floatFunction(math.Abs)(b, c)
 }
@@ -163,13 +163,13 @@ func bindTimeBucket(b *binder, c *Call) (node, error) {
 // bindFloor cuts a moment down to a multiple of width, from an origin on.
 func bindFloor(b *binder, e Expr, width, origin int64) (node, error) {
 	x, err := b.bindAs(e, KindTime)
-	return &mapInts{x: x, to: KindTime, f: func(v int64) int64 {
+	return mapped(x, KindTime, func(v int64) int64 {
 		rest := (v - origin) % width
 		if rest < 0 {
 			rest += width
 		}
 		return v - rest
-	}}, err
+	}), err
 }
 
 // likeMatcher matches a pattern in which % stands for any text and _ for any

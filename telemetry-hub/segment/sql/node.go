@@ -5,61 +5,44 @@ import (
 	"strconv"
 )
 
-// mapInts computes a number, a moment or a truth of one.
-type mapInts struct {
+// mapNumbers computes one of what a vector has as numbers of one.
+type mapNumbers[X, Y number] struct {
 	x   node
 	to  Kind
-	f   func(int64) int64
+	f   func(X) Y // nil converts
 	out vector
 }
 
-func (m *mapInts) kind() Kind { return m.to }
+// mapped has f compute values of kind to, whose numbers are Ys, of those of x.
+func mapped[X, Y number](x node, to Kind, f func(X) Y) node {
+	return &mapNumbers[X, Y]{x: x, to: to, f: f}
+}
 
-func (m *mapInts) eval(b *batch) *vector {
+// asFloat makes doubles of integers and truths; doubles stay as they are.
+func asFloat(x node) node {
+	if x.kind() == KindFloat {
+		return x
+	}
+	return mapped[int64, float64](x, KindFloat, nil)
+}
+
+func (m *mapNumbers[X, Y]) kind() Kind { return m.to }
+
+func (m *mapNumbers[X, Y]) eval(b *batch) *vector {
 	x := m.x.eval(b)
 	m.out.reset(m.to, b.n)
-	for i := range b.n {
-		m.out.ints[i] = m.f(x.ints[i])
+	in, out := numbers[X](x)[:b.n], numbers[Y](&m.out)[:b.n]
+	if m.f == nil {
+		for i, v := range in { // a call for each would cost more than this does
+			out[i] = Y(v)
+		}
+	} else {
+		for i, v := range in {
+			out[i] = m.f(v)
+		}
 	}
 	m.out.nulls = x.nulls
 	return &m.out
-}
-
-// mapFloats computes a double of one.
-type mapFloats struct {
-	x   node
-	f   func(float64) float64
-	out vector
-}
-
-func (m *mapFloats) kind() Kind { return KindFloat }
-
-func (m *mapFloats) eval(b *batch) *vector {
-	x := m.x.eval(b)
-	m.out.reset(KindFloat, b.n)
-	for i := range b.n {
-		m.out.floats[i] = m.f(x.floats[i])
-	}
-	m.out.nulls = x.nulls
-	return &m.out
-}
-
-// toFloat makes doubles of integers.
-type toFloat struct {
-	x   node
-	out vector
-}
-
-func (t *toFloat) kind() Kind { return KindFloat }
-
-func (t *toFloat) eval(b *batch) *vector {
-	x := t.x.eval(b)
-	t.out.reset(KindFloat, b.n)
-	for i := range b.n {
-		t.out.floats[i] = float64(x.ints[i])
-	}
-	t.out.nulls = x.nulls
-	return &t.out
 }
 
 // perValue computes something of each value, the slow way.
@@ -134,28 +117,29 @@ func (h *hitTexts) eval(b *batch) *vector {
 	return &h.out
 }
 
-// mergeInts computes something of two numbers; not ok is null.
-type mergeInts struct {
+// mergeNumbers computes a number of two; not ok is null.
+type mergeNumbers[T number] struct {
 	l, r node
 	to   Kind
-	f    func(a, b int64) (v int64, ok bool)
+	f    func(a, b T) (v T, ok bool)
 	// overflow is the error of what is not ok, nil if that is null.
 	overflow error
 	out      vector
 }
 
-func (m *mergeInts) kind() Kind { return m.to }
+func (m *mergeNumbers[T]) kind() Kind { return m.to }
 
-func (m *mergeInts) eval(b *batch) *vector {
+func (m *mergeNumbers[T]) eval(b *batch) *vector {
 	l, r := m.l.eval(b), m.r.eval(b)
 	m.out.reset(m.to, b.n)
+	x, y, out := numbers[T](l)[:b.n], numbers[T](r)[:b.n], numbers[T](&m.out)[:b.n]
 	nulls, own := eitherNull(l, r), false
-	for i := range b.n {
+	for i := range out {
 		if nulls != nil && nulls[i] {
 			continue
 		}
-		v, ok := m.f(l.ints[i], r.ints[i])
-		m.out.ints[i] = v
+		v, ok := m.f(x[i], y[i])
+		out[i] = v
 		if ok {
 			continue
 		}
@@ -164,36 +148,6 @@ func (m *mergeInts) eval(b *batch) *vector {
 			continue
 		}
 		if !own { // the operands' is not to be changed
-			fresh := make([]bool, b.n)
-			copy(fresh, nulls)
-			nulls, own = fresh, true
-		}
-		nulls[i] = true
-	}
-	m.out.nulls = nulls
-	return &m.out
-}
-
-// mergeFloats computes a double of two; not ok is null.
-type mergeFloats struct {
-	l, r node
-	f    func(a, b float64) (v float64, ok bool)
-	out  vector
-}
-
-func (m *mergeFloats) kind() Kind { return KindFloat }
-
-func (m *mergeFloats) eval(b *batch) *vector {
-	l, r := m.l.eval(b), m.r.eval(b)
-	m.out.reset(KindFloat, b.n)
-	nulls, own := eitherNull(l, r), false
-	for i := range b.n {
-		v, ok := m.f(l.floats[i], r.floats[i])
-		m.out.floats[i] = v
-		if ok || nulls != nil && nulls[i] {
-			continue
-		}
-		if !own {
 			fresh := make([]bool, b.n)
 			copy(fresh, nulls)
 			nulls, own = fresh, true

@@ -30,6 +30,17 @@ func (v *vector) at(i int) Value {
 	return Value{Kind: v.kind, Int: v.ints[i]}
 }
 
+// number is what a vector has of all kinds but texts.
+type number interface{ int64 | float64 }
+
+// numbers are v's ints or floats.
+func numbers[T number](v *vector) []T {
+	if ints, ok := any(&v.ints).(*[]T); ok {
+		return *ints
+	}
+	return *any(&v.floats).(*[]T)
+}
+
 // reset makes room for n values of a kind, none of which is null.
 func (v *vector) reset(k Kind, n int) {
 	v.kind, v.nulls = k, nil
