@@ -6,13 +6,11 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
 	"time"
 
-	"github.com/telemesh/telemesh/api/telemetry/record"
 	topologyv1 "github.com/telemesh/telemesh/api/topology/v1"
 	"github.com/telemesh/telemesh/internal/procstat"
 	"github.com/telemesh/telemesh/internal/recordgen"
@@ -57,80 +55,6 @@ func selfCPU() time.Duration {
 	var u syscall.Rusage
 	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u) // cannot fail for oneself
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
-
-// codec measures what the sidecar does to send a record, and the hub to read it.
-func codec(r *report) error {
-	const batches = 300
-	e, err := record.NewEncoder()
-	if err != nil {
-		return err
-	}
-	d, err := record.NewDecoder()
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	var encode, decode, wire []float64
-	for range 5 {
-		// Rows as a sidecar has them: those of one sender.
-		var rows [][]record.Record
-		m := recordgen.New(recordgen.Options{Seed: 7, Step: step})
-		s := m.Senders[1]
-		for len(rows) < batches {
-			for s.Block.Rows() < batchRecords {
-				m.Request()
-			}
-			c, err := d.Decode(e.Append(nil, &s.Block), s.Block.Rows())
-			if err != nil {
-				return err
-			}
-			list := make([]record.Record, c.Rows())
-			for i := range list {
-				list[i] = c.Record(i)
-			}
-			rows = append(rows, list)
-			for _, s := range m.Senders {
-				s.Block.Reset()
-			}
-		}
-		n, bytes := 0, 0
-		encoded := make([][]byte, len(rows))
-		var b record.Block
-		from := selfCPU()
-		for i, list := range rows {
-			for j := range list {
-				b.Add(&list[j])
-			}
-			encoded[i] = e.Append(nil, &b)
-			b.Reset()
-			n, bytes = n+len(list), bytes+len(encoded[i])
-		}
-		encode = append(encode, micros(selfCPU()-from, n))
-		lengths := make([]int, len(rows))
-		for i := range rows {
-			lengths[i] = len(rows[i])
-		}
-		rows = nil
-		runtime.GC() // a hub does not have the records in this form, to be looked through at each collection
-		from = selfCPU()
-		for i, p := range encoded {
-			c, err := d.Decode(p, lengths[i])
-			if err != nil {
-				return err
-			}
-			for row := range c.Rows() { // as the ingest does
-				if c.Edge(row) > 1<<20 {
-					return errors.New("an edge out of nowhere")
-				}
-			}
-		}
-		decode, wire = append(decode, micros(selfCPU()-from, n)), append(wire, float64(bytes)/float64(n))
-	}
-	r.set("encode_us", encode...)
-	r.set("decode_us", decode...)
-	r.set("wire_bytes_per_record", wire...)
-	return nil
 }
 
 func micros(d time.Duration, n int) float64 {
@@ -326,50 +250,6 @@ func visible(ctx context.Context, h *hub, l *load, r *report) error {
 	}
 	r.quantiles("visible", took)
 	return l.settle(ctx)
-}
-
-// paced sends at a fixed pace and looks at the hub's memory.
-func paced(ctx context.Context, o options, r *report) error {
-	const perSecond, replicas = 20_000, 10
-	h, err := startHub(ctx, filepath.Join(o.bin, "mesh-hub"), filepath.Join(o.dir, "paced"), "--seal-after", "10s")
-	if err != nil {
-		return err
-	}
-	err = func() error {
-		l, err := newLoad(ctx, recordgen.Options{Seed: o.seed, Replicas: replicas, Start: time.Now(), Step: time.Second / perSecond}, 1<<30, 1<<30, h.grpc)
-		if err != nil {
-			return err
-		}
-		edges := 0
-		var peak float64
-		before, err := h.cpu()
-		tick := time.NewTicker(100 * time.Millisecond)
-		defer tick.Stop()
-		for i := 0; err == nil && time.Duration(i)*100*time.Millisecond < o.paced; i++ {
-			select {
-			case <-tick.C:
-			case <-ctx.Done():
-				err = ctx.Err()
-				continue
-			}
-			if err = l.send(perSecond / 10); err == nil && i%10 == 9 { // a sidecar reports once a second
-				err = l.flush(1)
-			}
-			peak = max(peak, procstat.RSS(h.cmd.Process.Pid)/1e6)
-		}
-		if err == nil {
-			err = l.settle(ctx)
-		}
-		after, cpuErr := h.cpu()
-		for _, s := range l.mesh.Senders {
-			edges += len(s.Edges)
-		}
-		r.set("paced_edges", float64(edges))
-		r.set("paced_resident_peak_mb", peak)
-		r.set("paced_cpu_us", micros(after-before, max(l.records, 1)))
-		return errors.Join(err, cpuErr, l.close())
-	}()
-	return errors.Join(err, h.kill())
 }
 
 // quantile of a sorted list.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -42,7 +43,8 @@ type pusher struct {
 	sequence uint64
 	acked    atomic.Uint64
 	slots    chan struct{} // batches on their way
-	failed   atomic.Pointer[error]
+	failed   chan struct{} // closed when the stream has ended
+	err      error         // why it has; read it once failed is closed
 	done     sync.WaitGroup
 }
 
@@ -70,7 +72,7 @@ func newPusher(ctx context.Context, address string) (*pusher, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &pusher{close: c.Close, epoch: uint64(time.Now().UnixNano()), slots: make(chan struct{}, inFlight)}
+	p := &pusher{close: c.Close, epoch: uint64(time.Now().UnixNano()), slots: make(chan struct{}, inFlight), failed: make(chan struct{})}
 	if p.stream, err = telemetryv1.NewTelemetryServiceClient(c).Push(ctx); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
@@ -83,8 +85,8 @@ func (p *pusher) receive() {
 	for {
 		ack, err := p.stream.Recv()
 		if err != nil {
-			p.failed.Store(&err)
-			close(p.slots) // who waits for room finds out
+			p.err = err
+			close(p.failed) // who waits for room finds out
 			return
 		}
 		for p.acked.Load() < ack.GetSequence() {
@@ -94,16 +96,22 @@ func (p *pusher) receive() {
 	}
 }
 
-func (p *pusher) push(b *telemetryv1.Batch) (err error) {
-	defer func() {
-		if recover() != nil { // the stream has ended: slots is closed
-			err = *p.failed.Load()
-		}
-	}()
-	p.slots <- struct{}{}
+// push sends a batch when there is room for one more on its way. Its error is
+// the one that ended the stream.
+func (p *pusher) push(b *telemetryv1.Batch) error {
+	select {
+	case p.slots <- struct{}{}:
+	case <-p.failed:
+		return p.err
+	}
 	p.sequence++
 	b.Epoch, b.Sequence = p.epoch, p.sequence
-	return p.stream.Send(b)
+	err := p.stream.Send(b)
+	if errors.Is(err, io.EOF) { // the stream has ended, and only Recv says why
+		<-p.failed
+		return p.err
+	}
+	return err
 }
 
 // send makes requests until n records more are made, and sends what fills a
@@ -144,11 +152,10 @@ func (l *load) settle(ctx context.Context) error {
 	}
 	for _, p := range l.pushers {
 		for p.acked.Load() < p.sequence {
-			if err := p.failed.Load(); err != nil {
-				return *err
-			}
 			select {
 			case <-time.After(time.Millisecond):
+			case <-p.failed:
+				return p.err
 			case <-ctx.Done():
 				return ctx.Err()
 			}
