@@ -4,16 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"path/filepath"
 	"syscall"
 	"time"
 
-	dto "github.com/prometheus/client_model/go"
-	"github.com/prometheus/common/expfmt"
-	"github.com/prometheus/common/model"
-
+	"github.com/telemesh/telemesh/internal/scrape"
 	"github.com/telemesh/telemesh/internal/vocab"
 )
 
@@ -74,7 +70,7 @@ func (k *killer) fill(ctx context.Context, h *hub) error {
 			k.load(s)
 		}
 		s.close()
-		refused, err := h.metric(ctx, vocab.MetricHubRejected, "storage")
+		refused, err := scrape.Sum(ctx, h.http, vocab.MetricHubRejected, map[string]string{vocab.LabelReason: "storage"})
 		if err != nil {
 			return fmt.Errorf("the hub does not answer while its disk is full: %w", err)
 		}
@@ -111,38 +107,4 @@ func (k *killer) drain(ctx context.Context, h *hub) error {
 		}
 	}
 	return nil
-}
-
-// metric is the sum of a metric's series, those with the reason if it is not
-// empty.
-func (h *hub) metric(ctx context.Context, name, reason string) (sum float64, err error) {
-	q, err := http.NewRequestWithContext(ctx, http.MethodGet, h.http+"/metrics", nil)
-	if err != nil {
-		return 0, err
-	}
-	r, err := h.client.Do(q)
-	if err != nil {
-		return 0, err
-	}
-	defer r.Body.Close()
-	p := expfmt.NewTextParser(model.UTF8Validation)
-	all, err := p.TextToMetricFamilies(r.Body)
-	if err != nil {
-		return 0, err
-	}
-	for _, m := range all[name].GetMetric() {
-		if reason == "" || labelled(m, vocab.LabelReason, reason) {
-			sum += m.GetCounter().GetValue()
-		}
-	}
-	return sum, nil
-}
-
-func labelled(m *dto.Metric, name, value string) bool {
-	for _, l := range m.GetLabel() {
-		if l.GetName() == name && l.GetValue() == value {
-			return true
-		}
-	}
-	return false
 }

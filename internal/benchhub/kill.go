@@ -15,6 +15,7 @@ import (
 	"github.com/telemesh/telemesh/api/telemetry/record"
 	telemetryv1 "github.com/telemesh/telemesh/api/telemetry/v1"
 	"github.com/telemesh/telemesh/internal/recordgen"
+	"github.com/telemesh/telemesh/internal/scrape"
 	"github.com/telemesh/telemesh/internal/vocab"
 )
 
@@ -225,7 +226,7 @@ func (k *killer) count(ctx context.Context, h *hub) error {
 	if err != nil {
 		return err
 	}
-	counted, err := h.metric(ctx, vocab.MetricRequests, "")
+	counted, err := scrape.Sum(ctx, h.http, vocab.MetricRequests, nil)
 	if err != nil {
 		return err
 	}

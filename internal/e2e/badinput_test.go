@@ -23,6 +23,7 @@ import (
 
 	"github.com/telemesh/telemesh/api/telemetry/record"
 	telemetryv1 "github.com/telemesh/telemesh/api/telemetry/v1"
+	"github.com/telemesh/telemesh/internal/scrape"
 	"github.com/telemesh/telemesh/internal/vocab"
 )
 
@@ -88,14 +89,14 @@ func TestMalformedHTTPIsRefusedCountedAndSurvived(t *testing.T) {
 		errorsOf := map[string]string{vocab.LabelDirection: side.direction}
 		for _, m := range malformed {
 			t.Run(side.direction+" "+m.name, func(t *testing.T) {
-				before, err := scrape(admin, vocab.MetricProtocolErrors, errorsOf)
+				before, err := scrape.Sum(t.Context(), admin, vocab.MetricProtocolErrors, errorsOf)
 				if err != nil {
 					t.Fatal(err)
 				}
 				if got, err := throw(side.address, m.head); got != m.status || err != nil {
 					t.Errorf("answer %d, %v; want %d and the connection closed", got, err, m.status)
 				}
-				if after, err := scrape(admin, vocab.MetricProtocolErrors, errorsOf); err != nil || after != before+1 {
+				if after, err := scrape.Sum(t.Context(), admin, vocab.MetricProtocolErrors, errorsOf); err != nil || after != before+1 {
 					t.Errorf("%s rose from %.0f to %.0f, %v", vocab.MetricProtocolErrors, before, after, err)
 				}
 				if a, err := call(client, ratingsURL); err != nil || a.status != http.StatusOK {
@@ -104,11 +105,11 @@ func TestMalformedHTTPIsRefusedCountedAndSurvived(t *testing.T) {
 			})
 		}
 	}
-	families, err := families("http://" + d.Admins["ratings-v1"])
+	page, err := scrape.Get(t.Context(), "http://"+d.Admins["ratings-v1"])
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, m := range families[vocab.MetricProtocolErrors].GetMetric() {
+	for _, m := range page[vocab.MetricProtocolErrors].GetMetric() {
 		if len(m.GetLabel()) != 2 {
 			t.Errorf("labels %v, want direction and reason", m.GetLabel())
 		}
@@ -214,7 +215,7 @@ func TestBadTelemetryIsRefusedCountedAndSurvived(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			reason := map[string]string{vocab.LabelReason: c.reason}
-			before, err := scrape(d.Hub, vocab.MetricHubRejected, reason)
+			before, err := scrape.Sum(t.Context(), d.Hub, vocab.MetricHubRejected, reason)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -222,7 +223,7 @@ func TestBadTelemetryIsRefusedCountedAndSurvived(t *testing.T) {
 				t.Errorf("the stream ended with %s: %s; want %s and %q", s.Code(), s.Message(), c.code, c.says)
 			}
 			eventually(t, 5*time.Second, "it is counted", func() error { // the stream may end first
-				after, err := scrape(d.Hub, vocab.MetricHubRejected, reason)
+				after, err := scrape.Sum(t.Context(), d.Hub, vocab.MetricHubRejected, reason)
 				if err == nil && after != before+1 {
 					err = fmt.Errorf("%s{reason=%q} rose from %.0f to %.0f", vocab.MetricHubRejected, c.reason, before, after)
 				}

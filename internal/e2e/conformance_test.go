@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/telemesh/telemesh/internal/scrape"
 	"github.com/telemesh/telemesh/internal/testca"
 	"github.com/telemesh/telemesh/internal/vocab"
 )
@@ -179,8 +180,8 @@ func TestGRPCInterop(t *testing.T) {
 					}
 				})
 			}
-			all, err := scrape("http://"+callee["admin"], vocab.MetricRequests, nil)
-			secured, err2 := scrape("http://"+callee["admin"], vocab.MetricRequests, map[string]string{vocab.LabelSecurity: security})
+			all, err := scrape.Sum(t.Context(), "http://"+callee["admin"], vocab.MetricRequests, nil)
+			secured, err2 := scrape.Sum(t.Context(), "http://"+callee["admin"], vocab.MetricRequests, map[string]string{vocab.LabelSecurity: security})
 			if err := errors.Join(err, err2); err != nil || secured == 0 || secured != all {
 				t.Errorf("%.0f of %.0f requests came with security %s, %v", secured, all, security, err)
 			}

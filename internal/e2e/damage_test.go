@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/telemesh/telemesh/internal/scrape"
 	"github.com/telemesh/telemesh/internal/vocab"
 )
 
@@ -103,7 +104,7 @@ func TestAHubStartsOnDamagedData(t *testing.T) {
 				}
 				return nil
 			})
-			n, err := scrape(d.Hub, vocab.MetricHubCorrupt, nil)
+			n, err := scrape.Sum(t.Context(), d.Hub, vocab.MetricHubCorrupt, nil)
 			if err != nil {
 				t.Fatal(err)
 			}

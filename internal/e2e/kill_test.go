@@ -15,6 +15,7 @@ import (
 	"time"
 
 	topologyv1 "github.com/telemesh/telemesh/api/topology/v1"
+	"github.com/telemesh/telemesh/internal/scrape"
 	"github.com/telemesh/telemesh/internal/vocab"
 )
 
@@ -102,13 +103,13 @@ const slow = "0.2"
 func (d *demo) countsAgree(t testing.TB) {
 	t.Helper()
 	eventually(t, 30*time.Second, "sidecars and hub count the same", func() error {
-		hub, err := families(d.Hub)
+		hub, err := scrape.Get(t.Context(), d.Hub)
 		if err != nil {
 			return err
 		}
 		g := d.graph(60)
 		for workload, admin := range d.Admins {
-			own, err := families("http://" + admin)
+			own, err := scrape.Get(t.Context(), "http://"+admin)
 			if err != nil {
 				return err
 			}
@@ -116,7 +117,7 @@ func (d *demo) countsAgree(t testing.TB) {
 				vocab.ReporterSource: vocab.LabelSourceWorkload, vocab.ReporterDestination: vocab.LabelDestinationWorkload,
 			} {
 				labels := map[string]string{vocab.LabelReporter: reporter, label: workload}
-				one := counts{sidecar: sum(own[vocab.MetricRequests], labels), hub: sum(hub[vocab.MetricRequests], labels), graph: total(g, workload, reporter)}
+				one := counts{sidecar: own.Sum(vocab.MetricRequests, labels), hub: hub.Sum(vocab.MetricRequests, labels), graph: total(g, workload, reporter)}
 				if one.sidecar > 0 {
 					if one.promql, err = promql(d.Hub, fmt.Sprintf("sum(%s{reporter=%q,%s=%q})", vocab.MetricRequests, reporter, label, workload)); err != nil {
 						return err
@@ -152,12 +153,11 @@ func total(g topologyv1.Graph, workload, reporter string) float64 {
 // noneFailed checks that every request the load has sent was answered well.
 func (d *demo) noneFailed() {
 	d.t.Helper()
-	all, err := families("http://" + d.Admins["loadgen-v1"])
+	all, err := scrape.Get(d.t.Context(), "http://"+d.Admins["loadgen-v1"])
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	requests := all[vocab.MetricRequests]
-	if sent, ok := sum(requests, nil), sum(requests, map[string]string{vocab.LabelCode: "200"}); sent == 0 || ok != sent {
+	if sent, ok := all.Sum(vocab.MetricRequests, nil), all.Sum(vocab.MetricRequests, map[string]string{vocab.LabelCode: "200"}); sent == 0 || ok != sent {
 		d.t.Errorf("of %.0f requests of the load %.0f were answered with 200", sent, ok)
 	}
 }
@@ -234,7 +234,7 @@ func TestADeadHubCostsNoRequestAndNoCount(t *testing.T) {
 	d.countsAgree(t)
 	before := d.graph(60)
 	sidecar := "http://" + d.Admins["ratings-v1"]
-	counted, err := scrape(sidecar, vocab.MetricRequests, nil)
+	counted, err := scrape.Sum(t.Context(), sidecar, vocab.MetricRequests, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -245,7 +245,7 @@ func TestADeadHubCostsNoRequestAndNoCount(t *testing.T) {
 			t.Fatalf("without a hub ratings answers %d %q, %v", a.status, a.body, err)
 		}
 	}
-	if now, err := scrape(sidecar, vocab.MetricRequests, nil); err != nil || now < counted+n {
+	if now, err := scrape.Sum(t.Context(), sidecar, vocab.MetricRequests, nil); err != nil || now < counted+n {
 		t.Errorf("the sidecar's count went from %.0f to %.0f over %d requests without a hub, %v", counted, now, n, err)
 	}
 	h.start(t)

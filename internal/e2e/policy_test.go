@@ -16,6 +16,7 @@ import (
 	"time"
 
 	topologyv1 "github.com/telemesh/telemesh/api/topology/v1"
+	"github.com/telemesh/telemesh/internal/scrape"
 	"github.com/telemesh/telemesh/internal/vocab"
 )
 
@@ -164,7 +165,7 @@ func (d *demo) demand(perSecond int, length time.Duration) (*tally, time.Duratio
 
 // verdicts is how often a sidecar or the hub's PromQL counted a decision.
 func (d *demo) verdicts(decision string) (sidecar, promqlCount float64, err error) {
-	sidecar, err = scrape("http://"+d.Admins["ratings-v1"], vocab.MetricPolicyChecks, map[string]string{"policy": ratingsID, "decision": decision})
+	sidecar, err = scrape.Sum(d.t.Context(), "http://"+d.Admins["ratings-v1"], vocab.MetricPolicyChecks, map[string]string{"policy": ratingsID, "decision": decision})
 	if err != nil {
 		return 0, 0, err
 	}
@@ -176,12 +177,12 @@ func TestALimitOfFiftyAdmitsFiftyAndTheVerdictsShowEverywhere(t *testing.T) {
 	dir, _ := policyDir(t, ratingsPolicy(limitRule))
 	d := startDemo(t, "--rate", "1", "--policy-dir", dir)
 	d.programmed("")
-	before, err := scrape("http://"+d.Admins["ratings-v1"], vocab.MetricPolicyChecks, map[string]string{"decision": vocab.DecisionAllow})
+	before, err := scrape.Sum(t.Context(), "http://"+d.Admins["ratings-v1"], vocab.MetricPolicyChecks, map[string]string{"decision": vocab.DecisionAllow})
 	if err != nil {
 		t.Fatal(err)
 	}
 	c, took := d.demand(200, 10*time.Second)
-	after, err := scrape("http://"+d.Admins["ratings-v1"], vocab.MetricPolicyChecks, map[string]string{"decision": vocab.DecisionAllow})
+	after, err := scrape.Sum(t.Context(), "http://"+d.Admins["ratings-v1"], vocab.MetricPolicyChecks, map[string]string{"decision": vocab.DecisionAllow})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -289,7 +290,7 @@ func TestAPolicyFileWithAnErrorIsRefusedAndTheOldPolicyStays(t *testing.T) {
 // and changes nothing.
 func (d *demo) refuses(t *testing.T, file, text, line, reason, version string) {
 	refused := map[string]string{"result": "refused"}
-	before, err := scrape(d.Hub, vocab.MetricHubPolicyReloads, refused)
+	before, err := scrape.Sum(t.Context(), d.Hub, vocab.MetricHubPolicyReloads, refused)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -309,7 +310,7 @@ func (d *demo) refuses(t *testing.T, file, text, line, reason, version string) {
 		if len(l.Policies) != 1 || l.Policies[0].Version != version {
 			return fmt.Errorf("in force is %+v, want version %s", l.Policies, version)
 		}
-		after, err := scrape(d.Hub, vocab.MetricHubPolicyReloads, refused)
+		after, err := scrape.Sum(t.Context(), d.Hub, vocab.MetricHubPolicyReloads, refused)
 		if err == nil && after != before+1 {
 			err = fmt.Errorf("%s rose from %.0f to %.0f", vocab.MetricHubPolicyReloads, before, after)
 		}

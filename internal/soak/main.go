@@ -66,7 +66,7 @@ func soak(ctx context.Context, o options) error {
 		return err
 	}
 	began := time.Now()
-	edges, err := countEdges(m)
+	edges, err := countEdges(ctx, m)
 	if err != nil {
 		return err
 	}

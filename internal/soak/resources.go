@@ -3,15 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
-	dto "github.com/prometheus/client_model/go"
-	"github.com/prometheus/common/expfmt"
-	"github.com/prometheus/common/model"
+	"github.com/telemesh/telemesh/internal/scrape"
 )
 
 // usage is what a process holds at a moment.
@@ -23,13 +20,13 @@ type usage struct {
 	kept        int // upstream connections, in use or kept for later
 }
 
-func (s *sidecar) usage() (u usage, err error) {
-	all, err := families("http://" + s.address["admin"])
+func (s *sidecar) usage(ctx context.Context) (u usage, err error) {
+	all, err := scrape.Get(ctx, "http://"+s.address["admin"])
 	if err != nil {
 		return u, err
 	}
-	u.goroutines = int(total(all["go_goroutines"], nil))
-	u.kept = int(total(all["mesh_pool_connections"], nil))
+	u.goroutines = int(all.Sum("go_goroutines", nil))
+	u.kept = int(all.Sum("mesh_pool_connections", nil))
 	dir := fmt.Sprintf("/proc/%d/fd", s.pid)
 	open, err := os.ReadDir(dir)
 	if err != nil {
@@ -61,7 +58,7 @@ func settle(ctx context.Context, all ...*sidecar) (map[string]usage, error) {
 	for end := time.Now().Add(settleWithin); ; {
 		kept := 0
 		for _, s := range all {
-			u, err := s.usage()
+			u, err := s.usage(ctx)
 			if err != nil {
 				return nil, err
 			}
@@ -83,7 +80,7 @@ const sampleEvery = time.Second
 // watch samples the resident memory until ctx ends.
 func (s *sidecar) watch(ctx context.Context, samples *[]usage) {
 	for {
-		if u, err := s.usage(); err == nil {
+		if u, err := s.usage(ctx); err == nil {
 			*samples = append(*samples, u)
 		}
 		select {
@@ -105,31 +102,4 @@ func thirds(samples []usage) (first, last float64) {
 		last += samples[len(samples)-1-i].residentMB / float64(n)
 	}
 	return first, last
-}
-
-// families reads a metrics page.
-func families(base string) (map[string]*dto.MetricFamily, error) {
-	r, err := http.Get(base + "/metrics")
-	if err != nil {
-		return nil, err
-	}
-	defer r.Body.Close()
-	p := expfmt.NewTextParser(model.UTF8Validation)
-	return p.TextToMetricFamilies(r.Body)
-}
-
-// total sums the series that have all these labels.
-func total(f *dto.MetricFamily, labels map[string]string) (sum float64) {
-	for _, m := range f.GetMetric() {
-		has := 0
-		for _, l := range m.GetLabel() {
-			if labels[l.GetName()] == l.GetValue() && l.GetValue() != "" {
-				has++
-			}
-		}
-		if has == len(labels) {
-			sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
-		}
-	}
-	return sum
 }

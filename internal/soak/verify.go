@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	topologyv1 "github.com/telemesh/telemesh/api/topology/v1"
+	"github.com/telemesh/telemesh/internal/scrape"
 	"github.com/telemesh/telemesh/internal/vocab"
 )
 
@@ -232,9 +234,9 @@ type edges struct {
 
 // countEdges waits until the hub has what the sidecars counted, and returns
 // their requests and opaque connections.
-func countEdges(m *mesh) (all []edges, err error) {
+func countEdges(ctx context.Context, m *mesh) (all []edges, err error) {
 	for range 60 {
-		if all, err = readEdges(m); err != nil {
+		if all, err = readEdges(ctx, m); err != nil {
 			return nil, err
 		}
 		same := true
@@ -249,14 +251,14 @@ func countEdges(m *mesh) (all []edges, err error) {
 	return all, nil
 }
 
-func readEdges(m *mesh) ([]edges, error) {
-	hub, err := families("http://" + m.hub["http"])
+func readEdges(ctx context.Context, m *mesh) ([]edges, error) {
+	hub, err := scrape.Get(ctx, "http://"+m.hub["http"])
 	if err != nil {
 		return nil, err
 	}
 	var all []edges
 	for _, s := range []*sidecar{m.caller, m.callee} {
-		own, err := families("http://" + s.address["admin"])
+		own, err := scrape.Get(ctx, "http://"+s.address["admin"])
 		if err != nil {
 			return nil, err
 		}
@@ -265,7 +267,7 @@ func readEdges(m *mesh) ([]edges, error) {
 			reporter[vocab.LabelReporter] = vocab.ReporterDestination
 		}
 		for _, metric := range []string{vocab.MetricRequests, vocab.MetricTCPOpened, vocab.MetricTCPClosed} {
-			all = append(all, edges{reporter[vocab.LabelReporter], metric, total(own[metric], reporter), total(hub[metric], reporter)})
+			all = append(all, edges{reporter[vocab.LabelReporter], metric, own.Sum(metric, reporter), hub.Sum(metric, reporter)})
 		}
 	}
 	return all, nil

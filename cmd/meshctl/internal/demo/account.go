@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -12,11 +11,8 @@ import (
 	"strings"
 	"time"
 
-	dto "github.com/prometheus/client_model/go"
-	"github.com/prometheus/common/expfmt"
-	"github.com/prometheus/common/model"
-
 	topologyv1 "github.com/telemesh/telemesh/api/topology/v1"
+	"github.com/telemesh/telemesh/internal/scrape"
 	"github.com/telemesh/telemesh/internal/vocab"
 )
 
@@ -179,20 +175,20 @@ type scraped struct{ requests, refused map[side]uint64 }
 func sidecarCounts(ctx context.Context, m *mesh) (scraped, error) {
 	out := scraped{make(map[side]uint64), make(map[side]uint64)}
 	for _, admin := range m.admins() {
-		families, err := scrape(ctx, "http://"+admin+"/metrics")
+		page, err := scrape.Get(ctx, "http://"+admin)
 		if err != nil {
 			return out, err
 		}
-		out.add(families)
+		out.add(page)
 	}
 	return out, nil
 }
 
 // add counts what one sidecar says.
-func (s scraped) add(families map[string]*dto.MetricFamily) {
+func (s scraped) add(page scrape.Page) {
 	denied := make(map[side]uint64)
-	for _, metric := range slices.Concat(families[vocab.MetricRequests].GetMetric(), families[vocab.MetricTCPOpened].GetMetric()) {
-		ls := labels(metric)
+	for _, metric := range slices.Concat(page[vocab.MetricRequests].GetMetric(), page[vocab.MetricTCPOpened].GetMetric()) {
+		ls := scrape.Labels(metric)
 		k := side{ls[vocab.LabelReporter], ls[vocab.LabelSourceCanonicalService], ls[vocab.LabelDestinationServiceName]}
 		n := uint64(metric.GetCounter().GetValue())
 		s.requests[k] += n
@@ -200,7 +196,7 @@ func (s scraped) add(families map[string]*dto.MetricFamily) {
 			s.refused[k] += n
 		}
 		if ls[vocab.LabelProtocol] == vocab.ProtocolTCP && k.reporter == vocab.ReporterDestination {
-			denied[k] = policyDenied(families)
+			denied[k] = policyDenied(page)
 		}
 	}
 	for k, n := range denied {
@@ -211,44 +207,13 @@ func (s scraped) add(families map[string]*dto.MetricFamily) {
 // policyDenied is what a sidecar's policy denied. Istio's metrics of connections
 // have no status that would tell. Who is called by them in Bookinfo is called by
 // one service and calls nobody, so all of it is of that edge.
-func policyDenied(families map[string]*dto.MetricFamily) (n uint64) {
-	for _, metric := range families[vocab.MetricPolicyChecks].GetMetric() {
-		if labels(metric)[vocab.LabelDecision] == vocab.DecisionDeny {
-			n += uint64(metric.GetCounter().GetValue())
-		}
-	}
-	return n
-}
-
-func labels(metric *dto.Metric) map[string]string {
-	ls := make(map[string]string)
-	for _, p := range metric.GetLabel() {
-		ls[p.GetName()] = p.GetValue()
-	}
-	return ls
+func policyDenied(page scrape.Page) uint64 {
+	return uint64(page.Sum(vocab.MetricPolicyChecks, map[string]string{vocab.LabelDecision: vocab.DecisionDeny}))
 }
 
 // unserved flags stand for requests that the callee's sidecar got and its
 // application did not.
 func unserved(flags string) bool { return flags == vocab.FlagUpstreamConnect }
-
-func scrape(ctx context.Context, url string) (map[string]*dto.MetricFamily, error) {
-	resp, err := get(ctx, url)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	families, err := parse(resp.Body)
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", url, err)
-	}
-	return families, nil
-}
-
-func parse(text io.Reader) (map[string]*dto.MetricFamily, error) {
-	parser := expfmt.NewTextParser(model.UTF8Validation)
-	return parser.TextToMetricFamilies(text)
-}
 
 // graphed is what the hub's graph says.
 type graphed struct {

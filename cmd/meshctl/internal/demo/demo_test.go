@@ -6,6 +6,7 @@ import (
 	"time"
 
 	topologyv1 "github.com/telemesh/telemesh/api/topology/v1"
+	"github.com/telemesh/telemesh/internal/scrape"
 )
 
 func TestOptionsValidate(t *testing.T) {
@@ -46,7 +47,7 @@ func TestAgree(t *testing.T) {
 
 func TestOpaqueConnectionsAreCountedAndSoIsWhoWasRefused(t *testing.T) {
 	const labels = `source_canonical_service="reviews",destination_service_name="ratings",request_protocol="tcp"`
-	families, err := parse(strings.NewReader(`# TYPE istio_tcp_connections_opened_total counter
+	page, err := scrape.Parse(strings.NewReader(`# TYPE istio_tcp_connections_opened_total counter
 istio_tcp_connections_opened_total{reporter="destination",` + labels + `,response_flags="-"} 9
 istio_tcp_connections_opened_total{reporter="destination",` + labels + `,response_flags="UF"} 4
 istio_tcp_connections_opened_total{reporter="destination",` + labels + `,response_flags="RL"} 2
@@ -59,7 +60,7 @@ mesh_policy_checks_total{decision="deny",rule="b"} 1
 		t.Fatal(err)
 	}
 	got := scraped{make(map[side]uint64), make(map[side]uint64)}
-	got.add(families)
+	got.add(page)
 	k := side{"destination", "reviews", "ratings"}
 	if got.requests[k] != 15 || got.refused[k] != 4+2+3 {
 		t.Errorf("counted %d, of which %d were refused; want 15 and 9", got.requests[k], got.refused[k])
