@@ -1,4 +1,5 @@
-// Package procstat reads what a process has used from /proc, for benchmarks.
+// Package procstat reads what a process has used from /proc, for benchmarks and
+// the soak.
 package procstat
 
 import (

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/telemesh/telemesh/internal/procstat"
 	"github.com/telemesh/telemesh/internal/scrape"
 )
 
@@ -39,13 +40,8 @@ func (s *sidecar) usage(ctx context.Context) (u usage, err error) {
 			u.descriptors++
 		}
 	}
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", s.pid))
-	if f := strings.Fields(string(text)); len(f) > 1 {
-		var pages int
-		_, err = fmt.Sscan(f[1], &pages)
-		u.residentMB = float64(pages*os.Getpagesize()) / 1e6
-	}
-	return u, err
+	u.residentMB = procstat.RSS(s.pid) / 1e6
+	return u, nil
 }
 
 // settleWithin is longer than a sidecar keeps a connection to another one.
