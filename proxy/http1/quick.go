@@ -118,8 +118,8 @@ func (c *conn) hold(memory bool) {
 	c.quick.holds.Store(false)
 }
 
-// leaveIdle ends the wait for a request with the phase to, and what the sweep did to end it, which
-// it reports.
+// leaveIdle ends the wait for a request with the phase to, and what the sweep
+// did to end it, which it reports.
 func (c *conn) leaveIdle(to phase) (was bool) {
 	if c.timer.begin(to, c.now) != woken {
 		return false
