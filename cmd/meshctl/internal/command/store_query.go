@@ -83,7 +83,7 @@ func (q *storeQuery) warnUnsealed(files store.Files) {
 		q.warn("%v", err)
 	}
 	if l.OnlyInLog > 0 {
-		q.warn("%d records in %s are not sealed yet and not asked; a hub seals them within some minutes", l.OnlyInLog, render.Count(l.Unsealed, "log"))
+		q.warn("%s and not asked; a hub seals its logs within some minutes", l.unsealedIn(render.Count(l.Unsealed, "log")))
 	}
 }
 

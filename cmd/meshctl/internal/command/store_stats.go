@@ -200,24 +200,56 @@ func (l *logStats) read(logs []store.LogFile) (errs []error) {
 	return errs
 }
 
+// text is a line for people.
+func (l *logStats) text() string {
+	if l.Files == 0 {
+		return "No logs.\n"
+	}
+	all, where := "all their records are sealed", "them"
+	switch {
+	case l.Files == 1:
+		all, where = "all its records are sealed", "it"
+	case l.Unsealed < l.Files:
+		where = fmt.Sprintf("%d of them", l.Unsealed)
+	}
+	if l.OnlyInLog > 0 {
+		all = l.unsealedIn(where) + " and not counted here"
+	}
+	return fmt.Sprintf("%s, %s: %s.\n", render.Count(l.Files, "log"), render.Bytes(uint64(l.Bytes)), all)
+}
+
+// unsealedIn says how many records are only in logs, where is which.
+func (l *logStats) unsealedIn(where string) string {
+	are := "are"
+	if l.OnlyInLog == 1 {
+		are = "is"
+	}
+	return fmt.Sprintf("%s in %s %s not sealed yet", render.Count(l.OnlyInLog, "record"), where, are)
+}
+
 // clock is a moment as people compare it.
 const clock = "2006-01-02 15:04:05"
 
+// segmentsText is a line or two for people.
+func (s *storeStats) segmentsText() string {
+	if s.Segments == 0 {
+		return "No segments yet.\n"
+	}
+	with := "with their indexes"
+	if s.Segments == 1 {
+		with = "with its index"
+	}
+	text := fmt.Sprintf("%s: %s in %s %s", render.Count(s.Segments, "segment"), render.Count(s.Records, "record"), render.Bytes(uint64(s.Bytes)), with)
+	if s.Records == 0 {
+		return text + ".\n"
+	}
+	return text + fmt.Sprintf(", %.1f bytes a record.\nRequests began from %s to %s UTC, within %s.\n",
+		s.BytesPerRecord, s.First.Format(clock), s.Last.Format(clock), s.Last.Sub(*s.First).Round(time.Second))
+}
+
 func writeStoreStats(w io.Writer, s *storeStats, style render.Style) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %s in %s with their indexes", render.Count(s.Segments, "segment"), render.Count(s.Records, "record"), render.Bytes(uint64(s.Bytes)))
-	if s.Records > 0 {
-		fmt.Fprintf(&b, ", %.1f bytes a record.\n", s.BytesPerRecord)
-		fmt.Fprintf(&b, "Requests began from %s to %s UTC, within %s.\n", s.First.Format(clock), s.Last.Format(clock), s.Last.Sub(*s.First).Round(time.Second))
-	} else {
-		b.WriteString(".\n")
-	}
-	fmt.Fprintf(&b, "%s in %s", render.Count(s.Logs.Files, "log"), render.Bytes(uint64(s.Logs.Bytes)))
-	if s.Logs.OnlyInLog > 0 {
-		fmt.Fprintf(&b, ": %d records in %s are not sealed yet and not counted here.\n", s.Logs.OnlyInLog, render.Count(s.Logs.Unsealed, "log"))
-	} else {
-		b.WriteString(": all records are sealed.\n")
-	}
+	b.WriteString(s.segmentsText() + s.Logs.text())
 	if len(s.Services) > 0 {
 		b.WriteString("\nRows by the service called, as each side of the hop told:\n")
 		t := &render.Table{Header: []string{"SERVICE", "ROWS", "SOURCE", "DESTINATION", "ERRORS", "ERROR%"}}

@@ -12,6 +12,7 @@ import (
 
 	codec "github.com/telemesh/telemesh/api/telemetry/record"
 	telemetryv1 "github.com/telemesh/telemesh/api/telemetry/v1"
+	"github.com/telemesh/telemesh/cmd/meshctl/internal/render"
 	"github.com/telemesh/telemesh/internal/recordgen"
 	"github.com/telemesh/telemesh/telemetry-hub/segment"
 	"github.com/telemesh/telemesh/telemetry-hub/store"
@@ -128,7 +129,7 @@ func TestStoreStatsAddsUp(t *testing.T) {
 	text := (&world{}).run(t, "store", "stats", dir)
 	for _, want := range []string{
 		fmt.Sprintf("2 segments: %d records in", stats.Records), "bytes a record", "from 2026-11-21 10:00:00",
-		fmt.Sprintf("%d records in 1 log are not sealed yet", unsealed), "productpage", "span the longest time",
+		fmt.Sprintf(": %d records in it are not sealed yet", unsealed), "productpage", "span the longest time",
 	} {
 		if !strings.Contains(text.out, want) {
 			t.Errorf("%q is missing in\n%s", want, text.out)
@@ -136,6 +137,29 @@ func TestStoreStatsAddsUp(t *testing.T) {
 	}
 	if got := (&world{}).run(t, "store", "stats", filepath.Dir(dir)); got.code != CodeFailure || !strings.Contains(got.errors, "no records in") {
 		t.Errorf("a folder without a store: exit code %d, %s", got.code, got.errors)
+	}
+}
+
+func TestStoreStatsReadsWell(t *testing.T) {
+	first := time.Date(2026, 11, 21, 10, 0, 0, 0, time.UTC)
+	last := first.Add(90 * time.Second)
+	for _, tc := range []struct {
+		stats storeStats
+		want  string
+	}{
+		{storeStats{}, "No segments yet.\nNo logs.\n"},
+		{storeStats{Logs: logStats{Files: 1, Bytes: 900, Unsealed: 1, OnlyInLog: 1}}, "No segments yet.\n1 log, 900B: 1 record in it is not sealed yet and not counted here.\n"},
+		{storeStats{Segments: 1, Records: 1, Bytes: 40, BytesPerRecord: 40, First: &first, Last: &first, Logs: logStats{Files: 1, Bytes: 900}},
+			"1 segment: 1 record in 40B with its index, 40.0 bytes a record.\nRequests began from 2026-11-21 10:00:00 to 2026-11-21 10:00:00 UTC, within 0s.\n1 log, 900B: all its records are sealed.\n"},
+		{storeStats{Segments: 2, Records: 20, Bytes: 810, BytesPerRecord: 40.5, First: &first, Last: &last, Logs: logStats{Files: 3, Bytes: 900, Unsealed: 2, OnlyInLog: 7}},
+			"2 segments: 20 records in 810B with their indexes, 40.5 bytes a record.\nRequests began from 2026-11-21 10:00:00 to 2026-11-21 10:01:30 UTC, within 1m30s.\n3 logs, 900B: 7 records in 2 of them are not sealed yet and not counted here.\n"},
+		{storeStats{Logs: logStats{Files: 2, Bytes: 900, Unsealed: 2, OnlyInLog: 7}}, "No segments yet.\n2 logs, 900B: 7 records in them are not sealed yet and not counted here.\n"},
+		{storeStats{Logs: logStats{Files: 2, Bytes: 900}}, "No segments yet.\n2 logs, 900B: all their records are sealed.\n"},
+	} {
+		var b strings.Builder
+		if err := writeStoreStats(&b, &tc.stats, render.Style{}); err != nil || b.String() != tc.want {
+			t.Errorf("%v, got\n%swant\n%s", err, &b, tc.want)
+		}
 	}
 }
 
