@@ -50,7 +50,7 @@ func (a *app) storeVerifyCommand() *cobra.Command {
 		Short: "Read a record store whole and name all that is damaged",
 		Long: `Read a record store whole and name all that is damaged, what it costs and what to do. Every value of
 every segment is decoded and compared with the index, every frame of the logs with its checksum. With
---quick segments too are only compared with their checksums. The exit code is 1 if anything is damaged.`,
+--quick segments too are only compared with their checksums. The exit code is 2 if anything is damaged.`,
 		Example: `  meshctl store verify /var/lib/mesh-hub/records
   meshctl store verify --quick /var/lib/mesh-hub/records
   meshctl store verify --reindex /var/lib/mesh-hub/records   # make new indexes where they are damaged`,
@@ -80,7 +80,7 @@ every segment is decoded and compared with the index, every frame of the logs wi
 			err = writeVerify(a.Out, &v.doc, a.style())
 		}
 		if n := len(v.doc.Damage); err == nil && n > 0 {
-			err = &ExitError{Code: CodeFailure, Err: fmt.Errorf("%s of damage in the store", render.Count(n, "place"))}
+			err = &ExitError{Code: CodeProblems, Err: fmt.Errorf("%s of damage in the store", render.Count(n, "place"))}
 		}
 		return err
 	}
