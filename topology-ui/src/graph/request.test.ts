@@ -75,6 +75,9 @@ describe("words", () => {
     expect(operationOf(record({ method: "GET", path: "/x" }))).toBe("GET /x");
     expect(operationOf(record({ protocol: "grpc", method: "POST", path: "/pkg.S/M" }))).toBe("/pkg.S/M");
     expect(statusOf(record({ code: 0 }))).toBe("no response");
+    expect(statusOf(record({ code: 404 }))).toBe("404");
+    expect(statusOf(record({ protocol: "grpc", grpcStatus: "0" }))).toBe("OK");
+    expect(statusOf(record({ protocol: "grpc", grpcStatus: "14" }))).toBe("UNAVAILABLE");
     expect(verdictText("shadow_throttled")).toBe("would be throttled");
   });
 });

@@ -1,5 +1,6 @@
 import type { Hop, RequestRecord, Trace } from "../api/types_gen";
 import { nanosToMillis } from "./format";
+import { grpcStatusName } from "./grpc";
 
 /** The way of one request through the graph. */
 export interface RequestPath {
@@ -84,7 +85,7 @@ export function operationOf(r: RequestRecord): string {
 
 /** The status as its protocol names it; "no response" when none came. */
 export function statusOf(r: RequestRecord): string {
-  if (r.grpcStatus !== "") return r.grpcStatus;
+  if (r.grpcStatus !== "") return grpcStatusName(r.grpcStatus);
   return r.code === 0 ? (r.protocol === "tcp" ? "closed" : "no response") : String(r.code);
 }
 

@@ -33,6 +33,20 @@ describe("RequestPanel", () => {
     expect(within(log).getAllByText(/^line/).map((l) => l.textContent)).toEqual(["line of a", "line of b", "line two"]);
   });
 
+  it("names the status of gRPC calls, at the top and hop by hop", async () => {
+    const found = trace([
+      hop("default/a", "default/b", { failed: true, client: record({ protocol: "grpc", path: "/shop.Cart/Add", grpcStatus: "14" }) }),
+      hop("default/b", "default/c", { depth: 1, client: record({ protocol: "grpc", path: "/shop.Stock/Get", grpcStatus: "0" }) }),
+    ]);
+    vi.stubGlobal("fetch", answering({ "/requests/r": found }));
+    renderPage(<RequestPanel id="r" close={close} />);
+    expect(await screen.findByRole("heading", { name: "/shop.Cart/Add" })).toBeTruthy();
+    expect(screen.getAllByText("UNAVAILABLE")).toHaveLength(2);
+    const rows = within(screen.getByRole("region", { name: "Waterfall" })).getAllByRole("listitem");
+    expect(within(rows[0]!).getByText("UNAVAILABLE")).toBeTruthy();
+    expect(within(rows[1]!).getByText("OK")).toBeTruthy();
+  });
+
   it("says of an unknown ID where was looked and what to do", async () => {
     const status = { store: { records: 1234, oldestMillis: Date.now() - 600_000 } };
     vi.stubGlobal("fetch", answering({ "/status": status }));

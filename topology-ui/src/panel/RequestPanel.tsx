@@ -24,9 +24,13 @@ export function RequestPanel({ id, close }: { id: string; close: () => void }) {
   );
 }
 
+/** Characters of a status that fit beside duration and hops; RESOURCE_EXHAUSTED has a row of its own. */
+const besideOthers = 9;
+
 function Found({ trace, close }: { trace: Trace; close: () => void }) {
   const rows = waterfallOf(trace);
   const root = rows[0]?.record;
+  const status = root ? statusOf(root) : "";
   return (
     <>
       <PanelHead
@@ -38,7 +42,7 @@ function Found({ trace, close }: { trace: Trace; close: () => void }) {
       </PanelHead>
       <div className="panel-body" tabIndex={0} role="group" aria-label="Details of the request">
         <dl className="grid">
-          <div className="cell"><dt>Status</dt><dd>{root && <span className="code code-large" data-class={outcomeOf(root)}>{statusOf(root)}</span>}</dd></div>
+          <div className="cell" data-wide={status.length > besideOthers}><dt>Status</dt><dd>{root && <span className="code code-large" data-class={outcomeOf(root)}>{status}</span>}</dd></div>
           <div className="cell"><dt>Duration</dt><dd>{formatMillis(trace.durationMs)}</dd></div>
           <div className="cell"><dt>Hops</dt><dd>{rows.length}<small>{failedText(rows)}</small></dd></div>
         </dl>

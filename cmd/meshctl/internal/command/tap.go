@@ -165,14 +165,14 @@ func (t *tap) show(w io.Writer, r *topologyv1.Record) error {
 }
 
 func compactLine(r *topologyv1.Record, s render.Style) string {
-	code := fmt.Sprint(r.Code)
-	if r.Code == 0 {
-		code = render.None
+	status := render.Status(r)
+	if r.Code == 0 && r.GRPCStatus == "" {
+		status = render.None
 	}
 	line := fmt.Sprintf("%s %-11s %s → %s  %s %s  %s %s",
 		time.Unix(0, r.StartUnixNano).UTC().Format("15:04:05.000"), render.Clean(r.Reporter),
 		partyName(r.Source), partyName(r.Destination), render.Clean(r.Method), render.Clean(r.Path),
-		s.Paint(render.StatusPaint(r.Code), code), render.Millis(r.DurationMs))
+		s.Paint(render.StatusPaint(r), status), render.Millis(r.DurationMs))
 	if r.Flags != "" && r.Flags != vocab.NoFlags {
 		line += " " + s.Paint(render.Yellow, render.Clean(r.Flags))
 	}

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	topologyv1 "github.com/telemesh/telemesh/api/topology/v1"
+	"github.com/telemesh/telemesh/cmd/meshctl/internal/render"
 	policy "github.com/telemesh/telemesh/policy-check"
 )
 
@@ -43,6 +45,22 @@ func TestTapShowsAndFilters(t *testing.T) {
 	hub.run(t, "tap", "--status", "5xx", "--service", "ratings", "--min-ms", "1.5", "--method", "GET")
 	if got := hub.tapQuery.Load(); got != "min_ms=1.5&service=ratings&status=5xx" {
 		t.Errorf("query %v", got)
+	}
+}
+
+func TestTapNamesTheStatusOfGRPC(t *testing.T) {
+	for _, tc := range []struct {
+		record topologyv1.Record
+		want   string
+	}{
+		{topologyv1.Record{Code: 200, GRPCStatus: "14", DurationMs: 1}, "  UNAVAILABLE 1.00ms"},
+		{topologyv1.Record{Code: 200, GRPCStatus: "0", DurationMs: 1}, "  OK 1.00ms"},
+		{topologyv1.Record{Code: 200, DurationMs: 1}, "  200 1.00ms"},
+		{topologyv1.Record{DurationMs: 1}, "  - 1.00ms"},
+	} {
+		if got := compactLine(&tc.record, render.Style{}); !strings.Contains(got, tc.want) {
+			t.Errorf("%q is missing in %q", tc.want, got)
+		}
 	}
 }
 

@@ -52,17 +52,6 @@ func HealthPaint(h topologyv1.Health) Paint {
 	return Dim
 }
 
-// StatusPaint is the colour of an HTTP status; 0 means that there was none.
-func StatusPaint(code uint32) Paint {
-	switch {
-	case code == 0 || code >= 500:
-		return Red
-	case code >= 400:
-		return Yellow
-	}
-	return Green
-}
-
 // Clean replaces what would steer a terminal or break a line, and text
 // directions, which would reorder what is around them.
 func Clean(s string) string {

@@ -43,30 +43,32 @@ type fall struct {
 	style      Style
 	label, bar int     // widths in columns
 	scale      float64 // columns per millisecond
+	status     int
 	verdict    int
 	flags      int
 }
 
 const (
 	sideWidth     = 6
-	statusWidth   = 7
+	minStatus     = 7
 	durationWidth = 8
 	gutter        = 2
 )
 
 func newFall(t *topologyv1.Trace, s Style) *fall {
-	f := &fall{trace: t, style: s, verdict: len("VERDICT"), flags: len("FLAGS"), label: minLabel}
+	f := &fall{trace: t, style: s, status: minStatus, verdict: len("VERDICT"), flags: len("FLAGS"), label: minLabel}
 	total := t.DurationMs
 	for _, h := range t.Hops {
 		f.label = max(f.label, utf8.RuneCountInString(title(h)), utf8.RuneCountInString(subtitle(h)))
 		for _, r := range sides(h) {
+			f.status = max(f.status, utf8.RuneCountInString(Status(r)))
 			f.verdict = max(f.verdict, utf8.RuneCountInString(r.Verdict))
 			f.flags = max(f.flags, utf8.RuneCountInString(r.Flags))
 			total = max(total, f.offset(r)+r.DurationMs)
 		}
 	}
 	f.label = min(f.label, maxLabel)
-	fixed := sideWidth + statusWidth + durationWidth + f.verdict + f.flags + 6*gutter
+	fixed := sideWidth + f.status + durationWidth + f.verdict + f.flags + 6*gutter
 	if short := fixed + f.label + minBar - s.Width; short > 0 {
 		f.label = max(minLabel, f.label-short)
 	}
@@ -131,7 +133,7 @@ func (f *fall) header(b *strings.Builder) {
 func (f *fall) columns(label, side, status, duration, verdict, flags string, paint Paint) string {
 	space := strings.Repeat(" ", gutter)
 	return label + space + pad(side, sideWidth) + space +
-		f.style.Paint(paint, pad(status, statusWidth)) + space +
+		f.style.Paint(paint, pad(status, f.status)) + space +
 		strings.Repeat(" ", max(0, durationWidth-len(duration))) + duration + space +
 		f.style.Paint(verdictPaint(verdict), pad(verdict, f.verdict)) + space + pad(flags, f.flags) + space
 }
@@ -159,26 +161,8 @@ func (f *fall) side(label, name string, r *topologyv1.Record, gap string) string
 	if flags == "" {
 		flags = vocab.NoFlags
 	}
-	line := f.columns(label, name, status(r), Millis(r.DurationMs), Clean(r.Verdict), flags, statusPaint(r))
-	return line + strings.TrimRight(f.barOf(r, statusPaint(r)), " ")
-}
-
-// status is what the caller saw: a gRPC call fails with HTTP 200.
-func status(r *topologyv1.Record) string {
-	switch {
-	case r.GRPCStatus != "" && r.GRPCStatus != "0":
-		return "grpc " + Clean(r.GRPCStatus)
-	case r.Code == 0:
-		return "none"
-	}
-	return fmt.Sprint(r.Code)
-}
-
-func statusPaint(r *topologyv1.Record) Paint {
-	if r.GRPCStatus != "" && r.GRPCStatus != "0" {
-		return Red
-	}
-	return StatusPaint(r.Code)
+	line := f.columns(label, name, Status(r), Millis(r.DurationMs), Clean(r.Verdict), flags, StatusPaint(r))
+	return line + strings.TrimRight(f.barOf(r, StatusPaint(r)), " ")
 }
 
 func verdictPaint(v string) Paint {
