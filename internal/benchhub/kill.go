@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -131,6 +132,7 @@ type streams struct {
 	open  map[*recordgen.Sender]grpc.BidiStreamingClient[telemetryv1.Batch, telemetryv1.Ack]
 	conns []*grpc.ClientConn
 	acks  sync.WaitGroup
+	ended atomic.Int32 // that the hub has ended
 }
 
 // connect opens a stream for each of the senders and sends what waits.
@@ -151,7 +153,8 @@ func (k *killer) connect(ctx context.Context, h *hub, senders []*recordgen.Sende
 		s.acks.Go(func() {
 			for {
 				ack, err := stream.Recv()
-				if err != nil { // killed
+				if err != nil { // killed, or refused
+					s.ended.Add(1)
 					return
 				}
 				r.acknowledged(ack.GetSequence())

@@ -66,6 +66,7 @@ type member struct {
 	hub     *hub
 	dir     string
 	streams *streams
+	to      int // the hub that they go to
 }
 
 // begin starts a hub that is new, or one that goes on with its disk.
@@ -86,6 +87,7 @@ func (p *pair) begin(ctx context.Context, i int) error {
 
 // attach connects the senders of one hub to another, or to it.
 func (p *pair) attach(ctx context.Context, of, to int) (err error) {
+	p.members[of].to = to
 	var senders []*recordgen.Sender
 	for i, s := range p.mesh.Senders {
 		if i%len(p.members) == of {
@@ -97,18 +99,37 @@ func (p *pair) attach(ctx context.Context, of, to int) (err error) {
 }
 
 // run loads both hubs for a while.
-func (p *pair) run(d time.Duration) {
+func (p *pair) run(ctx context.Context, d time.Duration) error {
 	for until := time.Now().Add(d); time.Now().Before(until); {
 		p.load(p.members[0].streams, p.members[1].streams)
+		if err := p.again(ctx); err != nil {
+			return err
+		}
 	}
+	return nil
+}
+
+// again connects those again whom a hub has refused, as sidecars do.
+func (p *pair) again(ctx context.Context) error {
+	for i := range p.members {
+		m := &p.members[i]
+		if m.streams.ended.Load() == 0 {
+			continue
+		}
+		time.Sleep(100 * time.Millisecond)
+		m.streams.close()
+		if err := p.attach(ctx, i, m.to); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // round kills one hub; in every other round its disk is lost too.
 func (p *pair) round(ctx context.Context, round int) error {
 	i := round / 2 % 2
 	m := &p.members[i]
-	p.run(time.Duration(p.random.Int64N(int64(3 * time.Second))))
-	err := m.hub.kill()
+	err := errors.Join(p.run(ctx, time.Duration(p.random.Int64N(int64(3*time.Second)))), m.hub.kill())
 	m.streams.close()
 	if lost := round%2 == 1; lost && err == nil {
 		err = os.RemoveAll(m.dir)
@@ -120,7 +141,9 @@ func (p *pair) round(ctx context.Context, round int) error {
 	if err := p.attach(ctx, i, 1-i); err != nil {
 		return err
 	}
-	p.run(time.Duration(p.random.Int64N(int64(2 * shareLease))))
+	if err := p.run(ctx, time.Duration(p.random.Int64N(int64(2*shareLease)))); err != nil {
+		return err
+	}
 	m.streams.close()
 	fmt.Printf("round %d: %d records sent, %d batches to be acknowledged\n", round+1, p.records, p.waiting())
 	return p.begin(ctx, i)
@@ -133,6 +156,9 @@ func (p *pair) settle(ctx context.Context) error {
 	for until := time.Now().Add(shareSettle); time.Now().Before(until) && ctx.Err() == nil; time.Sleep(200 * time.Millisecond) {
 		for _, sender := range p.mesh.Senders {
 			p.send(sender, p.members[0].streams, p.members[1].streams)
+		}
+		if err := p.again(ctx); err != nil {
+			return err
 		}
 		if p.waiting() > 0 {
 			err = fmt.Errorf("%d batches are not acknowledged", p.waiting())

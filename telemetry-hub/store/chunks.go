@@ -16,6 +16,8 @@ const (
 	chunkEvery = 250 * time.Millisecond
 	// chunkBytes bounds a chunk, and the memory for it.
 	chunkBytes = 16 << 20
+	// leaseWait is how long a writer waits for the lease.
+	leaseWait = 2 * time.Second
 )
 
 // errNotHeld answers a writer while the hub may not write to the bucket.
@@ -33,8 +35,8 @@ type shipper struct {
 // writer.
 func (s *Store) ship() error {
 	r := s.remote
-	if !r.lease.Held() {
-		return errNotHeld
+	if err := r.awaitLease(); err != nil {
+		return err
 	}
 	if err := r.pause(); err != nil {
 		return err
@@ -58,6 +60,17 @@ func (s *Store) ship() error {
 	// Whoever takes the log over reads what was there when the lease had ended.
 	if !r.lease.Held() {
 		return errNotHeld
+	}
+	return nil
+}
+
+// awaitLease waits a moment for the lease, which a hub that starts takes first.
+func (r *Remote) awaitLease() error {
+	for until := time.Now().Add(leaseWait); !r.lease.Held(); {
+		if time.Now().After(until) || r.ctx.Err() != nil {
+			return errNotHeld
+		}
+		time.Sleep(10 * time.Millisecond)
 	}
 	return nil
 }
