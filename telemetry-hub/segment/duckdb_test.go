@@ -16,7 +16,8 @@ import (
 
 // variedBatches are those of Bookinfo with all columns in use.
 func variedBatches(t *testing.T, rows int) (batches []batch) {
-	g, c := newBookinfo(31, 100*time.Microsecond), newCodec(t)
+	c := newCodec(t)
+	g := newBookinfo(t, c, 31, 100*time.Microsecond)
 	for i := 0; i*1000 < rows; i++ {
 		rs := g.next(1000)
 		for j := range rs {

@@ -11,7 +11,8 @@ import (
 // Request IDs of callers, one for each request, as many as a busy hub sees in five
 // minutes: their dictionaries are large, and mostly each row group has its own.
 func TestFindAmongManyForeignRequestIDs(t *testing.T) {
-	g, c := newBookinfo(3, time.Millisecond), newCodec(t)
+	c := newCodec(t)
+	g := newBookinfo(t, c, 3, time.Millisecond)
 	var batches []batch
 	records := make(map[string]int)
 	for i := range 60 {

@@ -291,3 +291,12 @@ func edgesTo(i int) (edges []*telemetryv1.Edge) {
 	}
 	return edges
 }
+
+func pod(service, version string, n int) *telemetryv1.Identity {
+	workload := service + "-" + version
+	return &telemetryv1.Identity{
+		Cluster: "cluster-1", Namespace: "default", Workload: workload, Service: service, Version: version,
+		Principal: "spiffe://cluster.local/ns/default/sa/bookinfo-" + service,
+		Instance:  fmt.Sprintf("%s-%08x-%05x", workload, 0x7c9d4f55, len(workload)*4099+n*65537),
+	}
+}
