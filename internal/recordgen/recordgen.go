@@ -36,7 +36,6 @@ type Mesh struct {
 	hops    [3][]hop // by version of reviews
 	agents  []string
 	paths   map[string][]string
-	traces  uint64
 }
 
 // Sender is one sidecar with the records that it has not sent yet. Records name
@@ -60,7 +59,6 @@ type edgeKey struct {
 
 // hop is a call from one workload to another.
 type hop struct {
-	source, destination   string
 	service, host, route  string
 	sources, destinations []*Sender
 }
@@ -120,7 +118,7 @@ func (m *Mesh) addWorkload(service, version string) {
 func (m *Mesh) hop(source, destination string) hop {
 	service := m.pods[destination][0].Node.GetService()
 	return hop{
-		source: source, destination: destination, service: service, host: service + ":9080",
+		service: service, host: service + ":9080",
 		route: "outbound|9080||" + service + ".default.svc.cluster.local", sources: m.pods[source], destinations: m.pods[destination],
 	}
 }
@@ -147,7 +145,6 @@ func (s *Sender) edge(reporter telemetryv1.Reporter, peer *Sender) uint32 {
 // reports it, and returns the trace ID.
 func (m *Mesh) Request() (trace [16]byte, records int) {
 	r := m.random
-	m.traces++
 	binary.LittleEndian.PutUint64(trace[:], r.Uint64())
 	binary.LittleEndian.PutUint64(trace[8:], r.Uint64()|1)
 	product, fails := r.IntN(1000), r.IntN(100) == 0
