@@ -160,7 +160,7 @@ func (p *pair) settle(ctx context.Context) error {
 		if err := p.again(ctx); err != nil {
 			return err
 		}
-		if p.waiting() > 0 {
+		if p.waiting() > 4*len(p.mesh.Senders) { // more than what is on its way now
 			err = fmt.Errorf("%d batches are not acknowledged", p.waiting())
 			continue
 		}
