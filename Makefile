@@ -91,7 +91,7 @@ fuzz: need-go ## every fuzzer in turn, FUZZTIME each; FUZZ= the folders
 
 .PHONY: bench-hub
 bench-hub: RECORDS = 2000000
-bench-hub: build ## what keeping and finding every request costs the hub; RECORDS= of it
+bench-hub: build $(S3_SERVER) ## what keeping and finding every request costs the hub; RECORDS= of it
 	go run ./internal/benchhub -records $(RECORDS)
 
 .PHONY: kill-hub

@@ -32,11 +32,14 @@ func bench(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	err = kept(ctx, o, h, r)
+	samples, err := kept(ctx, o, h, r)
 	if err = errors.Join(err, h.kill()); err != nil {
 		return err
 	}
 	if err := scans(ctx, filepath.Join(o.dir, "data", "records"), r); err != nil {
+		return err
+	}
+	if err := fromS3(ctx, o, samples, r); err != nil {
 		return err
 	}
 	if o.paced > 0 {
@@ -61,11 +64,12 @@ func micros(d time.Duration, n int) float64 {
 	return float64(d) / float64(time.Microsecond) / float64(n)
 }
 
-// kept measures taking records in, and finding them.
-func kept(ctx context.Context, o options, h *hub, r *report) error {
+// kept measures taking records in, and finding them. It returns what can be
+// looked up.
+func kept(ctx context.Context, o options, h *hub, r *report) ([]sample, error) {
 	l, err := newLoad(ctx, recordgen.Options{Seed: o.seed, Step: step}, batchRecords, max(o.records/7/20_000, 1), h.grpc)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	err = ingest(ctx, o, h, l, r)
 	if err == nil {
@@ -77,7 +81,7 @@ func kept(ctx context.Context, o options, h *hub, r *report) error {
 	if err == nil {
 		err = visible(ctx, h, l, r)
 	}
-	return errors.Join(err, l.close())
+	return l.samples, errors.Join(err, l.close())
 }
 
 // ingest sends all and waits until it is sealed.
