@@ -26,6 +26,10 @@ var zstdMagic = []byte{0x28, 0xb5, 0x2f, 0xfd}
 // ErrCorrupt marks a block that is not in this package's format.
 var ErrCorrupt = errors.New("corrupt record block")
 
+// ErrNewer marks, beside ErrCorrupt, a block in a form that this version does not
+// know: its sender is newer.
+var ErrNewer = errors.New("the sender is newer than the reader: upgrade mesh-hub before the sidecars")
+
 // Decoder reads column blocks. Safe for concurrent use.
 type Decoder struct {
 	zstd *zstd.Decoder
@@ -92,7 +96,9 @@ func (d *Decoder) DecodeTo(c *Columns, src []byte, want int) error {
 // read reads what is in raw.
 func (c *Columns) read(want int) error {
 	r := varint.Reader{B: c.raw}
-	if version := r.Byte(); version != blockVersion {
+	if version := r.Byte(); version > blockVersion && version < 16 { // more would be garbage: versions come one by one
+		return fmt.Errorf("%w: version %d: %w", ErrCorrupt, version, ErrNewer)
+	} else if version != blockVersion {
 		return fmt.Errorf("%w: version %d", ErrCorrupt, version)
 	}
 	c.rows = int(r.Uvarint())
@@ -105,22 +111,54 @@ func (c *Columns) read(want int) error {
 		if r.Bad || number >= maxColumn {
 			continue // from a newer sender: skipped by its length
 		}
-		if !c.cols[number].decode(kind, body, c.rows, &c.spare[number]) {
-			return fmt.Errorf("%w: column %d", ErrCorrupt, number)
+		if c.cols[number].decode(kind, body, c.rows, &c.spare[number]) {
+			continue
 		}
+		if kind > newestKind {
+			return fmt.Errorf("%w: column %d is of kind %d: %w", ErrCorrupt, number, kind, ErrNewer)
+		}
+		return fmt.Errorf("%w: column %d", ErrCorrupt, number)
 	}
 	if r.Bad {
 		return fmt.Errorf("%w: truncated", ErrCorrupt)
 	}
-	for _, required := range []int{vocab.ColStart, vocab.ColTraceID, vocab.ColSpanID} {
-		if c.rows > 0 && c.cols[required].ints == nil && c.cols[required].fixed == nil {
-			return fmt.Errorf("%w: column %d is missing", ErrCorrupt, required)
+	return c.required()
+}
+
+// required checks the columns without which a record is none. One that is there in
+// another form can only be a later version's.
+func (c *Columns) required() error {
+	if c.rows == 0 {
+		return nil
+	}
+	for _, want := range []struct{ number, width int }{{vocab.ColStart, 0}, {vocab.ColTraceID, 16}, {vocab.ColSpanID, 8}} {
+		col := &c.cols[want.number]
+		switch {
+		case col.ints == nil && col.fixed == nil && col.codes == nil:
+			return fmt.Errorf("%w: column %d is missing", ErrCorrupt, want.number)
+		case want.width == 0 && col.ints == nil, want.width != 0 && col.width != want.width:
+			return fmt.Errorf("%w: column %d is in another form than this version's: %w", ErrCorrupt, want.number, ErrNewer)
 		}
 	}
-	if c.rows > 0 && (c.cols[vocab.ColTraceID].width != 16 || c.cols[vocab.ColSpanID].width != 8) {
-		return fmt.Errorf("%w: identifier width", ErrCorrupt)
-	}
 	return nil
+}
+
+// Footprint is about how many bytes DecodeTo takes for a block of so many rows,
+// found without decoding it: the block as it was before compression, its texts once
+// more, and eight bytes for each value.
+func Footprint(src []byte, rows int) int64 {
+	raw := int64(len(src))
+	if bytes.HasPrefix(src, zstdMagic) {
+		var h zstd.Header
+		switch err := h.Decode(src); {
+		case err != nil: // decoding will fail as soon
+		case h.HasFCS:
+			raw = int64(min(h.FrameContentSize, maxRawBytes))
+		default:
+			raw = maxRawBytes
+		}
+	}
+	return 2*raw + int64(rows)*8*(4+int64(len(numberColumns)+len(textColumns)))
 }
 
 // again is a slice of n elements of any value, in the memory of spare if it is

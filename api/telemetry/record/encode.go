@@ -19,6 +19,7 @@ const (
 	kindFixed   = 3 // rows of equal width
 	kindDict    = 4 // uvarint(entries) (uvarint(len) bytes)* then one code a row: none for one entry, a byte up to 256, else a uvarint
 	kindSame    = 5 // one uvarint for all rows
+	newestKind  = kindSame
 )
 
 // Encoder writes blocks, compressed where that pays. It keeps its buffer between
