@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net"
 	"time"
+
+	"github.com/telemesh/telemesh/telemetry-hub/memory"
 )
 
 // Config is what an operator writes: flags of mesh-hub.
@@ -32,6 +34,10 @@ type Config struct {
 	// other programs can read: whichever comes first.
 	SealAfter time.Duration
 	SealBytes int64
+	// MemoryLimit is what the process should stay below, 0 for no limit. Setting the
+	// runtime's own is main's (package memory); the hub takes in less when it comes
+	// near.
+	MemoryLimit int64
 	// Bucket is where segments go, if BucketConfig is set.
 	Bucket BucketConfig
 }
@@ -98,6 +104,9 @@ func (c *Config) validate() error {
 	}
 	if c.SealBytes < 0 || c.SealBytes > 1<<30 {
 		errs = append(errs, fmt.Errorf("--seal-bytes %d: want at most 1073741824", c.SealBytes))
+	}
+	if c.MemoryLimit != 0 && c.MemoryLimit < memory.Least {
+		errs = append(errs, fmt.Errorf("--memory-limit (or GOMEMLIMIT) %d: want at least %d, or 0 for none", c.MemoryLimit, memory.Least))
 	}
 	for _, f := range []struct {
 		flag  string

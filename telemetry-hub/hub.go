@@ -182,7 +182,7 @@ func (h *Hub) openServices() error {
 	h.metrics = metrics.NewRegistry(h.state, source{h})
 	metrics.RegisterBucket(h.metrics, h.store.Remote)
 	var err error
-	h.ingest, err = ingest.New(ingest.Options{Log: h.store, State: h.state, Accept: h.accept, Logger: h.log}, h.metrics)
+	h.ingest, err = ingest.New(ingest.Options{Log: h.store, State: h.state, Accept: h.accept, MemoryLimit: c.MemoryLimit, Logger: h.log}, h.metrics)
 	if err != nil {
 		return err
 	}
@@ -287,14 +287,22 @@ func (h *Hub) Run(ctx context.Context) error {
 }
 
 // senderWindow is what a sidecar may have on its way to the hub: some twenty full
-// batches. It is fixed, because measuring whether it should grow takes a ping for
-// each batch, for which an idle sidecar would wake up.
-const senderWindow = 1 << 20
+// batches, or at least one where memory is short, because a hub that does not read
+// holds so much of every sidecar. It is fixed, because measuring whether it should
+// grow takes a ping for each batch, for which an idle sidecar would wake up.
+func senderWindow(memoryLimit int64) int32 {
+	const least, most = 128 << 10, 1 << 20
+	if memoryLimit <= 0 {
+		return most
+	}
+	return int32(min(max(memoryLimit/1024, least), most))
+}
 
 func (h *Hub) serveGRPC(ctx context.Context) error {
+	window := senderWindow(h.config.MemoryLimit)
 	s := grpc.NewServer(
-		grpc.MaxRecvMsgSize(ingest.MaxBatchBytes),
-		grpc.StaticStreamWindowSize(senderWindow), grpc.StaticConnWindowSize(senderWindow),
+		ingest.Codec(), grpc.MaxRecvMsgSize(ingest.MaxBatchBytes),
+		grpc.StaticStreamWindowSize(window), grpc.StaticConnWindowSize(window),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}))
 	telemetryv1.RegisterTelemetryServiceServer(s, h.ingest)

@@ -16,6 +16,7 @@ import (
 	"github.com/telemesh/telemesh/internal/process"
 	"github.com/telemesh/telemesh/internal/version"
 	hub "github.com/telemesh/telemesh/telemetry-hub"
+	"github.com/telemesh/telemesh/telemetry-hub/memory"
 )
 
 func main() {
@@ -68,6 +69,7 @@ func command() *cobra.Command {
 	f.DurationVar(&b.Poll, "bucket-poll", 0, "how often the bucket is looked at for segments of other hubs (default 30s)")
 	f.DurationVar(&b.Lease, "bucket-lease", 0, "how long a hub may be silent before another seals the log that it had put into the bucket; the same for all hubs (default 2m)")
 	f.DurationVar(&c.MetricsRetention, "metrics-retention", 0, "age of metrics kept (default 168h)")
+	f.Int64Var(&c.MemoryLimit, "memory-limit", 0, "bytes that the hub should stay below (default: GOMEMLIMIT, or nine tenths of the cgroup's memory.max, or none)")
 	f.StringVar(&logLevel, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&addressFile, "address-file", "", "writes the bound addresses as JSON to this file once the hub listens")
 	return cmd
@@ -79,6 +81,16 @@ func run(ctx context.Context, c hub.Config, logLevel, addressFile string) error 
 		return fmt.Errorf("--log-level %q: want debug, info, warn or error", logLevel)
 	}
 	log := slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	if c.MemoryLimit < 0 {
+		return fmt.Errorf("--memory-limit %d: want a number of bytes, or 0 for the default", c.MemoryLimit)
+	}
+	limit, err := memory.SetLimit(c.MemoryLimit)
+	if err != nil {
+		log.Warn("no memory limit", "error", err)
+	}
+	if c.MemoryLimit = limit.Bytes; c.MemoryLimit > 0 {
+		log.Info("memory limit", "bytes", limit.Bytes, "from", limit.From)
+	}
 	h, err := hub.New(c, log)
 	if err != nil {
 		return err

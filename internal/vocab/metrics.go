@@ -63,6 +63,14 @@ const (
 	MetricHubBucketCache    = "mesh_hub_bucket_cache_bytes"           // gauge
 	MetricHubBucketCached   = "mesh_hub_bucket_cache_reads_total"     // counter; result = hit, miss
 	MetricHubQueue          = "mesh_hub_ingest_queue_batches"         // gauge: batches that wait for the log
+	MetricHubAdmitted       = "mesh_hub_admission_bytes"              // gauge; state = waiting, admitted
+	MetricHubAdmissionLimit = "mesh_hub_admission_limit_bytes"        // gauge: what admitted can be
+	MetricHubAdmissionWaits = "mesh_hub_admission_waiting_batches"    // gauge
+	MetricHubAdmissionAge   = "mesh_hub_admission_oldest_seconds"     // gauge: age of the oldest batch that is not done
+	MetricHubAdmissionLevel = "mesh_hub_admission_level"              // gauge; 0 open, 1 narrowed, 2 stopped
+	MetricHubAdmissionHeld  = "mesh_hub_admission_held_total"         // counter; reason = budget, memory
+	MetricHubMemoryLimit    = "mesh_hub_memory_limit_bytes"           // gauge; 0 without one
+	MetricHubMemoryUsed     = "mesh_hub_memory_used_bytes"            // gauge: what a collection cannot give back
 	MetricHubLookup         = "mesh_hub_lookup_duration_seconds"      // histogram
 	MetricHubCorrupt        = "mesh_hub_store_corruptions_total"      // counter
 	MetricHubEdges          = "mesh_hub_graph_edges"                  // gauge

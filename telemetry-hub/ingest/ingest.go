@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -23,14 +24,16 @@ import (
 	"github.com/telemesh/telemesh/internal/histogram"
 	"github.com/telemesh/telemesh/internal/vocab"
 	"github.com/telemesh/telemesh/telemetry-hub/counters"
+	"github.com/telemesh/telemesh/telemetry-hub/memory"
 )
 
 // MaxBatchBytes bounds one batch on the wire.
 const MaxBatchBytes = 8 << 20
 
 const (
-	// queueBatches waits for the writer; beyond it streams wait, and so do the
-	// sidecars' buffers, which are bounded themselves.
+	// queueBatches waits for the writer, as long as admission has bytes for them;
+	// beyond either streams wait, and so do the sidecars' buffers, which are bounded
+	// themselves.
 	queueBatches = 256
 	// group bounds how many batches one sync covers.
 	group = 128
@@ -56,10 +59,14 @@ type Options struct {
 	// Accept sees every new batch in the order of the log. It must not block, nor
 	// keep the columns; what it takes out of them is its own.
 	Accept func(Accepted)
-	Logger *slog.Logger
+	// MemoryLimit is what the process should stay below, 0 for no limit. A share of
+	// it is for batches under way, and less when the process comes near it.
+	MemoryLimit int64
+	Logger      *slog.Logger
 }
 
-// Server is the telemetry service. Run must run for streams to proceed.
+// Server is the telemetry service, for a gRPC server with Codec. Run must run for
+// streams to proceed.
 type Server struct {
 	telemetryv1.UnimplementedTelemetryServiceServer
 	o       Options
@@ -67,11 +74,14 @@ type Server struct {
 	columns sync.Pool // of *record.Columns, that are used again when their batch is done
 	queue   chan pending
 	m       meters
+
+	admission *admission
+	pressure  *pressure
 }
 
 type pending struct {
 	accepted Accepted
-	came     time.Time
+	ticket   *ticket
 	done     chan<- result
 }
 
@@ -106,11 +116,17 @@ func New(o Options, reg prometheus.Registerer) (*Server, error) {
 	for _, r := range []string{"accepted", "duplicate", "rejected"} {
 		m.batches.WithLabelValues(r)
 	}
-	queue := make(chan pending, queueBatches)
+	s := &Server{
+		o: o, decoder: d, columns: sync.Pool{New: func() any { return new(record.Columns) }}, queue: make(chan pending, queueBatches), m: m,
+	}
 	depth := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: vocab.MetricHubQueue, Help: "Batches that wait to be written to the log."},
-		func() float64 { return float64(len(queue)) })
+		func() float64 { return float64(len(s.queue)) })
 	reg.MustRegister(m.batches, m.rejected, m.records, m.duration, m.streams, depth)
-	return &Server{o: o, decoder: d, columns: sync.Pool{New: func() any { return new(record.Columns) }}, queue: queue, m: m}, nil
+	held := newHeld(reg)
+	s.admission = newAdmission(budgetOf(o.MemoryLimit), func(reason string) { held.WithLabelValues(reason).Inc() })
+	s.pressure = &pressure{limit: o.MemoryLimit, usage: memory.NewUsage().Read, admission: s.admission, log: o.Logger}
+	reg.MustRegister(newAdmissionCollector(s.admission, s.pressure))
+	return s, nil
 }
 
 // Push implements the telemetry service.
@@ -142,7 +158,11 @@ func (s *Server) Push(stream grpc.BidiStreamingServer[telemetryv1.Batch, telemet
 // sender gives up on that one and no other.
 func (s *Server) receive(ctx context.Context, stream grpc.BidiStreamingServer[telemetryv1.Batch, telemetryv1.Ack], results chan<- result) error {
 	for {
-		b, err := stream.Recv()
+		if s.admission.gate(ctx) != nil {
+			return nil
+		}
+		var f frame
+		err := stream.RecvMsg(&f)
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
@@ -150,16 +170,30 @@ func (s *Server) receive(ctx context.Context, stream grpc.BidiStreamingServer[te
 			s.countTransport(err)
 			return err
 		}
+		t, err := s.admission.admit(ctx, f.weight())
+		if err != nil {
+			f.free()
+			return nil
+		}
+		b, err := f.decode()
+		f.free()
+		if err != nil {
+			s.admission.done(t)
+			err = status.Errorf(codes.Internal, "unmarshal batch: %v", err)
+			s.countTransport(err)
+			return err
+		}
 		columns, err := s.check(b)
 		if err != nil {
+			s.admission.done(t)
 			s.reject(b, err)
 			stream.SetTrailer(metadata.Pairs(vocab.TrailerRefusedSequence, strconv.FormatUint(b.GetSequence(), 10)))
 			return status.Error(codes.InvalidArgument, err.Error())
 		}
-		p := pending{accepted: Accepted{Batch: b, Columns: columns}, came: time.Now(), done: results}
 		select {
-		case s.queue <- p:
+		case s.queue <- pending{accepted: Accepted{Batch: b, Columns: columns}, ticket: t, done: results}:
 		case <-ctx.Done():
+			s.admission.done(t)
 			return nil
 		}
 	}
@@ -179,7 +213,10 @@ func (s *Server) countTransport(err error) {
 
 func (s *Server) reject(b *telemetryv1.Batch, err error) {
 	reason := "invalid"
-	if errors.Is(err, record.ErrCorrupt) {
+	switch {
+	case errors.Is(err, record.ErrNewer):
+		reason = "newer_sender"
+	case errors.Is(err, record.ErrCorrupt):
 		reason = "corrupt_records"
 	}
 	s.m.rejected.WithLabelValues(reason).Inc()
@@ -257,12 +294,14 @@ func checkRow(b *telemetryv1.Batch, a *telemetryv1.Aggregate) error {
 // makes them durable, then all are acknowledged.
 func (s *Server) Run(ctx context.Context) error {
 	defer s.decoder.Close()
+	watch := errgroup.Group{}
+	watch.Go(func() error { return s.pressure.run(ctx) })
 	for {
 		select {
 		case p := <-s.queue:
 			s.commit(s.gather(p))
 		case <-ctx.Done():
-			return nil
+			return watch.Wait()
 		}
 	}
 }
@@ -313,12 +352,23 @@ func (s *Server) commit(list []pending) {
 		s.o.Logger.Error("batches are not durable, senders keep them and try again", "batches", len(list), "error", failed)
 	}
 	for i, p := range list {
-		s.columns.Put(p.accepted.Columns)
-		s.m.duration.Observe(time.Since(p.came).Seconds())
+		s.reuse(p.accepted.Columns)
+		s.m.duration.Observe(time.Since(p.ticket.came).Seconds())
+		s.admission.done(p.ticket)
 		select {
 		case p.done <- result{ack: acks[i], err: failed}:
 		default: // its stream is gone; the sender will ask again
 		}
+	}
+}
+
+// reusedRows is the size up to which a batch's memory is used again. A sidecar's
+// have a thousand records; what is far larger should not stay.
+const reusedRows = 1 << 13
+
+func (s *Server) reuse(c *record.Columns) {
+	if c.Rows() <= reusedRows {
+		s.columns.Put(c)
 	}
 }
 

@@ -99,7 +99,7 @@ func newRig(t *testing.T, log *fakeLog) *rig {
 	ctx, cancel := context.WithCancel(t.Context())
 	ran, served := make(chan error, 1), make(chan error, 1)
 	go func() { ran <- s.Run(ctx) }()
-	server, l := grpc.NewServer(grpc.MaxRecvMsgSize(MaxBatchBytes), grpc.WaitForHandlers(true)), bufconn.Listen(1<<20)
+	server, l := grpc.NewServer(Codec(), grpc.MaxRecvMsgSize(MaxBatchBytes), grpc.WaitForHandlers(true)), bufconn.Listen(1<<20)
 	telemetryv1.RegisterTelemetryServiceServer(server, s)
 	go func() { served <- server.Serve(l) }()
 	r.conn, err = grpc.NewClient("passthrough:hub", grpc.WithTransportCredentials(insecure.NewCredentials()),
