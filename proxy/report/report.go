@@ -27,8 +27,9 @@ const (
 
 // Reasons for which thin records are dropped.
 const (
-	reasonRingFull = "ring_full" // the hub was away for longer than the ring lasts
-	reasonRefused  = "refused"   // the hub refused the batch
+	reasonRingFull        = "ring_full"         // the hub was away for longer than the ring lasts
+	reasonRingFullNotable = "ring_full_notable" // likewise, and they were notable
+	reasonRefused         = "refused"           // the hub refused the batch
 )
 
 // Store counts and remembers. Safe for concurrent use.
@@ -64,7 +65,7 @@ func (s *Store) Observe(x *exchange.Exchange) {
 		e, row = s.add(x, e, k)
 	}
 	row.observe(&x.Record)
-	s.ring.push(x.Shard, e, &x.Record)
+	s.ring.push(x.Shard, e, &x.Record, row.notable || isSlow(&x.Record))
 }
 
 // add makes the series of an outcome that is new on its edge.

@@ -2,7 +2,9 @@ package report
 
 import (
 	"maps"
+	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/telemesh/telemesh/api/telemetry/record"
 )
@@ -14,6 +16,9 @@ const (
 	// urgentBlocks is what the sender takes at once, without waiting for its
 	// regular flush.
 	urgentBlocks = 1
+	// apartBlocks that the sender has not taken say that it is behind, or the hub
+	// away: what is notable goes to blocks of its own from then on.
+	apartBlocks = 2
 )
 
 // block is a run of thin records that wait to be sent, in the form in which they
@@ -24,6 +29,8 @@ type block struct {
 	edges []*edge // named by Record.Edge
 	index map[*edge]uint32
 	last  uint32 // of the record before
+	// notable counts the records that are dropped last.
+	notable int
 }
 
 // add takes a record of an edge in.
@@ -45,14 +52,19 @@ func (b *block) place(e *edge) uint32 {
 	return i
 }
 
-// ring keeps the newest thin records in bounded memory. Engines push to shards,
-// so that cores don't meet; a full block goes to the sender's queue.
+// ring keeps thin records in bounded memory. Engines push to shards, so that cores
+// don't meet; a full block goes to the sender's queue. When there are too many the
+// oldest ordinary ones are dropped, and only then the oldest notable ones: for that
+// they are in blocks apart, as soon as the sender is behind. A block from before then
+// has both, and counts as notable.
 type ring struct {
 	shards [shards]struct {
-		mu      sync.Mutex // guards the field below
+		mu      sync.Mutex // guards the fields below
 		current *block     // nil until the first record
+		notable *block     // nil until the first notable record that goes apart
 		_       [40]byte   // no two shards on a cache line
 	}
+	apart atomic.Bool
 
 	urgent chan struct{} // capacity 1: the sender should not wait for its time
 	begun  chan struct{} // capacity 1: the first record after a flush is there
@@ -70,29 +82,39 @@ func (r *ring) init() {
 }
 
 // push copies the record in, and numbers its edge.
-func (r *ring) push(shard uint8, e *edge, rec *record.Record) {
+func (r *ring) push(shard uint8, e *edge, rec *record.Record, notable bool) {
 	s := &r.shards[shard%shards]
 	s.mu.Lock() // and no defer: this is every request's way
-	b := s.current
+	slot := &s.current
+	if notable && r.apart.Load() {
+		slot = &s.notable
+	}
+	b := *slot
 	if b == nil {
 		b = r.next(nil)
-		s.current = b
+		*slot = b
 	}
 	b.add(e, rec)
+	if notable {
+		b.notable++
+	}
 	if b.Rows() == blockRecords {
-		s.current = r.next(b)
+		*slot = r.next(b)
 	}
 	s.mu.Unlock()
 }
 
 // next takes a full block over and returns an empty one. Without a free one it
-// drops the oldest: the newest are those that people look for.
+// drops one.
 func (r *ring) next(full *block) *block {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if full != nil {
 		if r.full = append(r.full, full); len(r.full) >= urgentBlocks {
 			signal(r.urgent)
+		}
+		if len(r.full) >= apartBlocks {
+			r.apart.Store(true)
 		}
 	} else {
 		signal(r.begun)
@@ -106,9 +128,21 @@ func (r *ring) next(full *block) *block {
 		r.made++
 		return &block{index: make(map[*edge]uint32)}
 	}
-	b := r.full[0]
-	r.full = append(r.full[:0], r.full[1:]...)
-	r.dropped[reasonRingFull] += uint64(b.Rows())
+	return r.drop()
+}
+
+// drop empties the oldest block without notable records, or else the oldest: the
+// newest are those that people look for. The caller holds the lock.
+func (r *ring) drop() *block {
+	i := max(slices.IndexFunc(r.full, func(b *block) bool { return b.notable == 0 }), 0)
+	b := r.full[i]
+	r.full = slices.Delete(r.full, i, i+1)
+	if ordinary := b.Rows() - b.notable; ordinary > 0 {
+		r.dropped[reasonRingFull] += uint64(ordinary)
+	}
+	if b.notable > 0 {
+		r.dropped[reasonRingFullNotable] += uint64(b.notable)
+	}
 	b.reset()
 	return b
 }
@@ -129,7 +163,9 @@ func (r *ring) take() (b *block, more bool) {
 		return nil, false
 	}
 	b = r.full[0]
-	r.full = append(r.full[:0], r.full[1:]...)
+	if r.full = slices.Delete(r.full, 0, 1); len(r.full) == 0 {
+		r.apart.Store(false)
+	}
 	return b, len(r.full) > 0
 }
 
@@ -138,11 +174,13 @@ func (r *ring) flush() {
 	for i := range r.shards {
 		s := &r.shards[i]
 		s.mu.Lock()
-		if b := s.current; b != nil && b.Rows() > 0 {
-			s.current = nil
-			r.mu.Lock()
-			r.full = append(r.full, b)
-			r.mu.Unlock()
+		for _, slot := range []**block{&s.current, &s.notable} {
+			if b := *slot; b != nil && b.Rows() > 0 {
+				*slot = nil
+				r.mu.Lock()
+				r.full = append(r.full, b)
+				r.mu.Unlock()
+			}
 		}
 		s.mu.Unlock()
 	}
@@ -162,7 +200,7 @@ func (r *ring) giveBack(b *block) {
 func (b *block) reset() {
 	b.Reset()
 	clear(b.index)
-	b.edges, b.last = b.edges[:0], 0 // edges live for ever: nothing is pinned
+	b.edges, b.last, b.notable = b.edges[:0], 0, 0 // edges live for ever: nothing is pinned
 }
 
 // keptBlocks stay when they are empty.
@@ -188,8 +226,10 @@ func (r *ring) queued() int {
 	for i := range r.shards {
 		s := &r.shards[i]
 		s.mu.Lock()
-		if s.current != nil {
-			n += s.current.Rows()
+		for _, b := range []*block{s.current, s.notable} {
+			if b != nil {
+				n += b.Rows()
+			}
 		}
 		s.mu.Unlock()
 	}

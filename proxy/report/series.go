@@ -23,8 +23,9 @@ type rowKey struct {
 
 // series is one row of tier 0, cumulative since the process started.
 type series struct {
-	edge *edge
-	key  rowKey
+	edge    *edge
+	key     rowKey
+	notable bool // all its requests are
 
 	mu            sync.Mutex // guards the fields below
 	requests      uint64
@@ -53,7 +54,7 @@ func newSeries(e *edge, k rowKey) *series {
 	// Flags may be the joined text of several, owned by an exchange.
 	k.protocol, k.flags, k.verdict = strings.Clone(k.protocol), strings.Clone(k.flags), strings.Clone(k.verdict)
 	return &series{
-		edge: e, key: k,
+		edge: e, key: k, notable: isNotable(k),
 		buckets:       make([]uint64, len(vocab.DurationBuckets)+1),
 		exemplars:     make([]exemplar, len(vocab.DurationBuckets)+1),
 		requestBytes:  sizes{buckets: make([]uint64, len(vocab.SizeBuckets)+1)},
