@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/telemesh/telemesh/api/telemetry/record"
 	telemetryv1 "github.com/telemesh/telemesh/api/telemetry/v1"
@@ -48,6 +49,7 @@ type reaction struct {
 	refuse bool // end the stream with the batch in the trailer
 	die    bool // end the stream before it is taken
 	lost   bool // take it and end the stream without a word
+	newer  bool // take it, and say something that this version does not know
 }
 
 func newFakeHub(t *testing.T, behave func(*telemetryv1.Batch) reaction) *fakeHub {
@@ -96,7 +98,12 @@ func (h *fakeHub) take(b *telemetryv1.Batch) (*telemetryv1.Ack, reaction) {
 	if r.hold || r.refuse || r.die || r.lost {
 		return nil, r
 	}
-	return &telemetryv1.Ack{Epoch: b.GetEpoch(), Sequence: h.sequence, Resync: r.resync}, r
+	ack := &telemetryv1.Ack{Epoch: b.GetEpoch(), Sequence: h.sequence, Resync: r.resync}
+	if r.newer {
+		unknown := protowire.AppendTag(nil, 900, protowire.BytesType)
+		ack.ProtoReflect().SetUnknown(protowire.AppendString(unknown, "from the future"))
+	}
+	return ack, r
 }
 
 func (h *fakeHub) count(b *telemetryv1.Batch) {

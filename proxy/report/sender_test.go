@@ -155,6 +155,18 @@ func TestResyncTellsEverySeriesOnceMore(t *testing.T) {
 	s.exactly(5, nil)
 }
 
+func TestAnAcknowledgementOfANewerHubIsTaken(t *testing.T) {
+	s := start(t, newFakeHub(t, func(*telemetryv1.Batch) reaction { return reaction{newer: true} }), NewStore())
+	s.observe(200, 0, 100)
+	if err := s.stop(); err != nil {
+		t.Fatalf("Run: %v", err)
+	}
+	s.exactly(100, nil)
+	if s.streams != 1 || len(s.sender.unacked) != 0 {
+		t.Errorf("%d streams, %d batches still wait", s.streams, len(s.sender.unacked))
+	}
+}
+
 func TestWhatWaitsForAnAcknowledgementIsBounded(t *testing.T) {
 	sender, err := NewSender(SenderOptions{Store: NewStore(), Gauges: fakeGauges{}, Sender: "a", Epoch: 1})
 	if err != nil {

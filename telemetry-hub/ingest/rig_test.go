@@ -75,8 +75,9 @@ type rig struct {
 	conn    *grpc.ClientConn
 	encoder *record.Encoder
 
-	mu       sync.Mutex // guards the field below
-	accepted []Accepted
+	mu       sync.Mutex // guards the fields below
+	accepted []Accepted // their columns are used again
+	records  []record.Record
 }
 
 func newRig(t *testing.T, log *fakeLog) *rig {
@@ -87,6 +88,9 @@ func newRig(t *testing.T, log *fakeLog) *rig {
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			r.accepted = append(r.accepted, a)
+			for row := range a.Columns.Rows() {
+				r.records = append(r.records, a.Columns.Record(row))
+			}
 		},
 	}, prometheus.NewRegistry())
 	if err != nil {

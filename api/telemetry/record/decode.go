@@ -47,6 +47,20 @@ func NewDecoder() (*Decoder, error) {
 // Close releases the decoder.
 func (d *Decoder) Close() { d.zstd.Close() }
 
+// known are the columns that this version has.
+var known = func() (known [maxColumn]bool) {
+	for _, number := range []int{vocab.ColStart, vocab.ColTraceID, vocab.ColSpanID, vocab.ColParentSpanID} {
+		known[number] = true
+	}
+	for _, number := range numberColumns {
+		known[number] = true
+	}
+	for _, t := range textColumns {
+		known[t.number] = true
+	}
+	return known
+}()
+
 type column struct {
 	ints  []uint64
 	fixed []byte
@@ -108,8 +122,8 @@ func (c *Columns) read(want int) error {
 	for !r.Bad && len(r.B) > 0 {
 		number, kind := r.Uvarint(), r.Byte()
 		body := r.Bytes(r.Uvarint())
-		if r.Bad || number >= maxColumn {
-			continue // from a newer sender: skipped by its length
+		if r.Bad || number >= maxColumn || !known[number] {
+			continue // from a newer sender: skipped by its length, whatever its kind
 		}
 		if c.cols[number].decode(kind, body, c.rows, &c.spare[number]) {
 			continue
@@ -225,10 +239,12 @@ func (c *column) decodeDict(r *varint.Reader, rows int, spare *column) bool {
 		c.dict[i] = all[from : from+int(n)]
 	}
 	c.codes = again(&spare.codes, rows)
+	// The first sidecars wrote a code for each row also where there is one text.
+	none := entries == 1 && len(r.B) == 0
 	for i := range c.codes {
 		var code uint64
 		switch {
-		case entries == 1:
+		case none:
 		case entries <= 256:
 			code = uint64(r.Byte())
 		default:
