@@ -118,6 +118,10 @@ soak: build ## kills and stalls under mixed traffic, every request accounted for
 soak-test: build ## half a minute of the same, plain and over mutual TLS
 	go test -race -count=1 -tags e2e,soak -run TestSoak -v ./internal/e2e
 
+.PHONY: compat
+compat: build ## sidecars of revision REV= with this hub, and the reverse, counts and look-ups compared
+	scripts/compat.sh '$(REV)'
+
 .PHONY: h2spec
 h2spec: conformance-tools build ## HTTP/2 conformance of both listeners, by h2spec
 	go test -count=1 -tags e2e -run TestH2Spec -v ./internal/e2e
