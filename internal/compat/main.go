@@ -28,7 +28,7 @@ func main() {
 
 func run(ctx context.Context, older, newer string, requests int) error {
 	if older == "" {
-		return errors.New("--old: say where the other version's programs are, or use make compat REV=...")
+		return errors.New("--old: say where the other version's programs are; make compat REV=REVISION builds them")
 	}
 	var errs []error
 	for _, p := range []struct{ name, hub, caller, callee string }{
