@@ -63,7 +63,7 @@ func TestAFullRingForgetsOrdinaryRequestsBeforeFailedOnes(t *testing.T) {
 	for _, used := range []int{1, shards} {
 		t.Run(fmt.Sprint("shards used: ", used), func(t *testing.T) {
 			s := NewStore()
-			const total, every = 10 * ringRecords, 50 // one in 50 fails, from the first on
+			const total, every = 4 * ringRecords, 50 // one in 50 fails, from the first on
 			failed := 0
 			for i := range total {
 				x := request(200, fmt.Sprint("/", i))
@@ -132,19 +132,19 @@ func TestObserveDoesNotAllocateWhenTheRingIsFull(t *testing.T) {
 	both := func() {
 		for i := range 100 {
 			x := ordinary
-			if i%10 == 0 {
+			if i%2 == 0 {
 				x = failed
 			}
 			s.Observe(x)
 		}
 	}
-	for range 4 * ringRecords / 10 { // until notable ones are dropped as well
+	for range 4 * ringRecords / 100 { // until notable ones are dropped as well
 		both()
 	}
 	if s.Dropped()[reasonRingFullNotable] == 0 {
 		t.Fatal("nothing notable is dropped yet")
 	}
-	if n := testing.AllocsPerRun(1000, both); n != 0 {
+	if n := testing.AllocsPerRun(100, both); n != 0 {
 		t.Errorf("%v allocations to observe 100 requests, want 0", n)
 	}
 }
