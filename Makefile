@@ -103,6 +103,11 @@ kill-hub: build ## ends a hub under load at random moments, and looks whether al
 full-hub: build ## has a hub run out of disk under load, and looks whether all is there; needs root
 	go run ./internal/benchhub full
 
+.PHONY: growth-hub
+growth-hub: RECORDS = 10000000
+growth-hub: build ## how a hub's cost grows with senders and with records, up to RECORDS=
+	go run ./internal/benchhub -records $(RECORDS) growth
+
 .PHONY: share-hub
 share-hub: ROUNDS = 12
 share-hub: build $(S3_SERVER) ## two hubs share a bucket and are killed and lost in turn, and looks whether all is there; ROUNDS= of it

@@ -86,6 +86,7 @@ func kept(ctx context.Context, o options, h *hub, r *report) ([]sample, error) {
 
 // ingest sends all and waits until it is sealed.
 func ingest(ctx context.Context, o options, h *hub, l *load, r *report) error {
+	had := l.records
 	before, err := h.cpu()
 	if err != nil {
 		return err
@@ -120,9 +121,9 @@ func ingest(ctx context.Context, o options, h *hub, l *load, r *report) error {
 	if err != nil {
 		return err
 	}
-	r.set("socket_to_sealed_us", micros(after-before, l.records))
+	r.set("socket_to_sealed_us", micros(after-before, l.records-had))
 	r.set("records", float64(l.records))
-	r.set("records_per_second", float64(l.records)/took.Seconds())
+	r.set("records_per_second", float64(l.records-had)/took.Seconds())
 	bytes, segments, err := sealedBytes(filepath.Join(o.dir, "data", "records"))
 	if err != nil {
 		return err

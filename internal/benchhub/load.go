@@ -29,6 +29,7 @@ type load struct {
 	encoder *record.Encoder
 	pushers map[*recordgen.Sender]*pusher
 	samples []sample
+	silent  []*recordgen.Sender
 	every   int // one request in so many is a sample
 	rows    int // records that a batch has
 	made    int // requests
@@ -114,6 +115,25 @@ func (p *pusher) push(b *telemetryv1.Batch) error {
 	return err
 }
 
+// only has no more than n sidecars report; what others saw is not made.
+func (l *load) only(n int) {
+	for i, s := range l.mesh.Senders {
+		if i >= n {
+			l.silent = append(l.silent, s)
+		}
+	}
+	l.mesh.Senders = l.mesh.Senders[:min(n, len(l.mesh.Senders))]
+}
+
+// forget drops what silent sidecars saw, and returns how many records that were.
+func (l *load) forget() (n int) {
+	for _, s := range l.silent {
+		n += s.Block.Rows()
+		s.Block.Reset()
+	}
+	return n
+}
+
 // send makes requests until n records more are made, and sends what fills a
 // batch.
 func (l *load) send(n int) error {
@@ -123,7 +143,7 @@ func (l *load) send(n int) error {
 			l.samples = append(l.samples, sample{trace, records})
 		}
 		l.made++
-		l.records += records
+		l.records += records - l.forget()
 		if l.made%16 == 0 {
 			if err := l.flush(l.rows); err != nil {
 				return err

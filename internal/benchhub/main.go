@@ -1,7 +1,8 @@
 // Benchhub measures what keeping records costs the hub: a real mesh-hub takes the
 // records of a small mesh over gRPC, and is asked for them. With "kill" it ends the
 // hub at random moments instead, and looks whether all is there; with "full" it has the
-// disk fill up; with "share" two hubs share a bucket and are lost in turn; with "scan" it only reads what an earlier run has left in -dir.
+// disk fill up; with "share" two hubs share a bucket and are lost in turn; with "growth" it
+// measures ever more senders and records; with "scan" it only reads what an earlier run has left in -dir.
 package main
 
 import (
@@ -76,8 +77,10 @@ func run(ctx context.Context, o options, what string) (err error) {
 		return kills(ctx, o)
 	case "full":
 		return full(ctx, o)
+	case "growth":
+		return growth(ctx, o)
 	case "share":
 		return share(ctx, o)
 	}
-	return fmt.Errorf("%q is nothing that can be measured: say scan, kill, full, share, or nothing", what)
+	return fmt.Errorf("%q is nothing that can be measured: say scan, kill, full, share, growth, or nothing", what)
 }

@@ -47,7 +47,7 @@ func measurePace(ctx context.Context, lasts time.Duration, h *hub, l *load, r *r
 	}
 	edges := 0
 	for _, s := range l.mesh.Senders {
-		edges += len(s.Edges)
+		edges += s.Known()
 	}
 	r.set("paced_edges", float64(edges))
 	r.set("paced_resident_peak_mb", peak)

@@ -13,12 +13,12 @@ import (
 )
 
 // count adds a record to the cumulative series of its edge.
-func (s *Sender) count(r *record.Record) {
-	k := seriesKey{r.Edge, r.Code}
+func (s *Sender) count(e edgeKey, r *record.Record) {
+	k := seriesKey{e, r.Code}
 	a := s.series[k]
 	if a == nil {
 		a = &telemetryv1.Aggregate{
-			Edge: r.Edge, Protocol: r.Protocol, ResponseCode: r.Code, ResponseFlags: "-", Verdict: r.Verdict,
+			Protocol: r.Protocol, ResponseCode: r.Code, ResponseFlags: "-", Verdict: r.Verdict,
 			DurationBucket:      make([]uint64, len(vocab.DurationBuckets)+1),
 			RequestBytesBucket:  make([]uint64, len(vocab.SizeBuckets)+1),
 			ResponseBytesBucket: make([]uint64, len(vocab.SizeBuckets)+1),
@@ -28,7 +28,7 @@ func (s *Sender) count(r *record.Record) {
 		}
 		s.series[k] = a
 	}
-	s.changed[a] = true
+	s.changed[k] = true
 	a.Requests++
 	index := uint32(histogram.Index(uint64(r.Duration)))
 	at, ok := slices.BinarySearch(a.DurationIndex, index)
@@ -54,15 +54,19 @@ func bucket(bounds []float64, v float64) int {
 // changed. Sequence and epoch are the caller's.
 func (s *Sender) Batch(e *record.Encoder, now time.Time) *telemetryv1.Batch {
 	b := &telemetryv1.Batch{
-		Sender: s.Node.GetInstance(), Node: s.Node, TimeUnixNano: now.UnixNano(), Edges: slices.Clone(s.Edges), RecordCount: uint32(s.Block.Rows()),
+		Sender: s.Node.GetInstance(), Node: s.Node, TimeUnixNano: now.UnixNano(), Edges: s.Edges, RecordCount: uint32(s.Block.Rows()),
 	}
 	if s.Block.Rows() > 0 {
 		b.Records = e.Append(nil, &s.Block)
 	}
-	for a := range s.changed {
-		b.Aggregates = append(b.Aggregates, proto.CloneOf(a))
+	for k := range s.changed {
+		a := proto.CloneOf(s.series[k])
+		a.Edge = s.index[k.edge]
+		b.Aggregates = append(b.Aggregates, a)
 	}
 	clear(s.changed)
+	clear(s.index)
+	s.Edges = nil // the batch has them
 	s.Block.Reset()
 	return b
 }

@@ -38,19 +38,26 @@ type Mesh struct {
 	paths   map[string][]string
 }
 
-// Sender is one sidecar with the records that it has not sent yet. Records name
-// the sender's edges.
+// Sender is one sidecar with the records that it has not sent yet, and the edges
+// that they name.
 type Sender struct {
 	Node  *telemetryv1.Identity
 	Edges []*telemetryv1.Edge
 	Block record.Block
 
-	index   map[edgeKey]uint32
+	index   map[edgeKey]uint32            // of Edges
+	known   map[edgeKey]*telemetryv1.Edge // all that there were
 	series  map[seriesKey]*telemetryv1.Aggregate
-	changed map[*telemetryv1.Aggregate]bool
+	changed map[seriesKey]bool
 }
 
-type seriesKey struct{ edge, code uint32 }
+// Known is how many edges the sender has had so far.
+func (s *Sender) Known() int { return len(s.known) }
+
+type seriesKey struct {
+	edge edgeKey
+	code uint32
+}
 
 type edgeKey struct {
 	reporter telemetryv1.Reporter
@@ -108,7 +115,8 @@ func (m *Mesh) addWorkload(service, version string) {
 				Principal: "spiffe://cluster.local/ns/default/sa/bookinfo-" + service,
 				Instance:  fmt.Sprintf("%s-%08x-%05x", workload, 0x7c9d4f55, len(workload)*4099+i*65537),
 			},
-			index: make(map[edgeKey]uint32), series: make(map[seriesKey]*telemetryv1.Aggregate), changed: make(map[*telemetryv1.Aggregate]bool),
+			index: make(map[edgeKey]uint32), known: make(map[edgeKey]*telemetryv1.Edge),
+			series: make(map[seriesKey]*telemetryv1.Aggregate), changed: make(map[seriesKey]bool),
 		}
 		m.pods[workload] = append(m.pods[workload], s)
 		m.Senders = append(m.Senders, s)
@@ -123,22 +131,31 @@ func (m *Mesh) hop(source, destination string) hop {
 	}
 }
 
-func (s *Sender) edge(reporter telemetryv1.Reporter, peer *Sender) uint32 {
-	k := edgeKey{reporter, peer}
+// place is the number of an edge among those of the records that wait.
+func (s *Sender) place(k edgeKey) uint32 {
 	i, ok := s.index[k]
 	if !ok {
 		i = uint32(len(s.Edges))
 		s.index[k] = i
-		source, destination := s.Node, peer.Node
-		if reporter == telemetryv1.Reporter_REPORTER_DESTINATION {
-			source, destination = destination, source
-		}
-		s.Edges = append(s.Edges, &telemetryv1.Edge{
-			Reporter: reporter, Source: source, Destination: destination,
-			DestinationService: destination.GetService() + ".default.svc.cluster.local", Security: "mutual_tls",
-		})
+		s.Edges = append(s.Edges, s.edge(k))
 	}
 	return i
+}
+
+func (s *Sender) edge(k edgeKey) *telemetryv1.Edge {
+	e := s.known[k]
+	if e == nil {
+		source, destination := s.Node, k.peer.Node
+		if k.reporter == telemetryv1.Reporter_REPORTER_DESTINATION {
+			source, destination = destination, source
+		}
+		e = &telemetryv1.Edge{
+			Reporter: k.reporter, Source: source, Destination: destination,
+			DestinationService: destination.GetService() + ".default.svc.cluster.local", Security: "mutual_tls",
+		}
+		s.known[k] = e
+	}
+	return e
 }
 
 // Request adds the records of one request, six or eight, each to the sender that
@@ -183,17 +200,16 @@ func (c *call) hop(h *hop, depth int, fails bool) {
 	if fails {
 		one.Code, one.Flags, one.Detail = 503, "UF,URX", "upstream_reset_before_response_started{connection_failure}"
 	}
-	one.Edge = source.edge(telemetryv1.Reporter_REPORTER_SOURCE, destination)
-	c.add(source, &one)
+	c.add(source, edgeKey{telemetryv1.Reporter_REPORTER_SOURCE, destination}, &one)
 	one.Duration = max(one.Duration-time.Duration(r.Int64N(300_000)), 0)
-	one.Edge = destination.edge(telemetryv1.Reporter_REPORTER_DESTINATION, source)
-	c.add(destination, &one)
+	c.add(destination, edgeKey{telemetryv1.Reporter_REPORTER_DESTINATION, source}, &one)
 }
 
-func (c *call) add(s *Sender, one *record.Record) {
+func (c *call) add(s *Sender, k edgeKey, one *record.Record) {
+	one.Edge = s.place(k)
 	one.ParentSpanID = c.parent
 	binary.LittleEndian.PutUint64(one.SpanID[:], c.m.random.Uint64())
 	c.parent = one.SpanID
 	s.Block.Add(one)
-	s.count(one)
+	s.count(k, one)
 }
