@@ -70,6 +70,23 @@ func hubStore() []*panelJSON {
 			unit: unitSeconds, width: 8, colors: map[string]string{"p50": "green", "p99": "red"}, targets: []target{
 				{expr: lookup("0.5"), legend: "p50", mayBeEmpty: emptyNoLookups}, {expr: lookup("0.99"), legend: "p99", mayBeEmpty: emptyNoLookups},
 			}}.graph(),
+		panel{title: "Sealing", about: "Closed logs that wait to be sealed; at 8 the hub takes no more until one is done. Segments that wait for their upload, where there is a bucket.",
+			unit: unitCount, width: 8, targets: []target{
+				{expr: sumBy(nil, vocab.MetricHubStoreUnsealed), legend: "unsealed logs"},
+				{expr: sumBy(nil, vocab.MetricHubBucketWaiting), legend: "segments to upload", mayBeEmpty: emptyNoBucket},
+			}}.graph(),
+		panel{title: "Bucket", about: "Failed uploads, look-ups that could not read a segment, and other failed operations, per second.",
+			unit: unitPerSec, width: 8, targets: []target{
+				{expr: sumBy(nil, rate(vocab.MetricHubBucketUploads+`{result="failed"}`)), legend: "uploads", mayBeEmpty: emptyNoBucket},
+				{expr: sumBy(nil, rate(vocab.MetricHubBucketUnread)), legend: "look-ups", mayBeEmpty: emptyNoBucket},
+				{expr: sumBy(nil, rate(vocab.MetricHubBucketErrors)), legend: "operations", mayBeEmpty: emptyNoBucket},
+			}}.graph(),
+		panel{title: "Memory", about: "What the hub needs, the limit that it keeps to, and the batches under way. Near the limit it takes in less; sidecars keep the newest meanwhile.",
+			unit: unitBytes, width: 8, targets: []target{
+				{expr: sumBy(nil, vocab.MetricHubMemoryUsed), legend: "used"},
+				{expr: sumBy(nil, vocab.MetricHubMemoryLimit) + " > 0", legend: "limit", mayBeEmpty: emptyNoMemoryLimit},
+				{expr: sumBy([]string{vocab.LabelState}, vocab.MetricHubAdmitted), legend: "batches {{" + vocab.LabelState + "}}"},
+			}}.graph(),
 	}
 }
 

@@ -52,10 +52,11 @@ func TestEveryQueryAnswersOrSaysWhyNot(t *testing.T) {
 	if checked < 500 {
 		t.Errorf("only %d queries were checked", checked)
 	}
-	// Bookinfo has no policy, no TCP and no gRPC; only the leaves among its
+	// Bookinfo has no policy, no TCP and no gRPC, and its hub neither bucket nor
+	// memory limit; only the leaves among its
 	// services and the load generator have an idle side.
 	for reason := range excused {
-		if !slices.Contains([]string{emptyNoPolicy, emptyNoTCP, emptyNoGRPC, emptyNoDrops, emptyNoLosses, emptyNoLimits, emptyLeaf, emptyNotServing}, reason) {
+		if !slices.Contains([]string{emptyNoPolicy, emptyNoTCP, emptyNoGRPC, emptyNoDrops, emptyNoLosses, emptyNoLimits, emptyNoBucket, emptyNoMemoryLimit, emptyLeaf, emptyNotServing}, reason) {
 			t.Errorf("%d queries are empty because %q, which is not so in the demo", excused[reason], reason)
 		}
 	}
@@ -124,6 +125,9 @@ func metricLabels() (metrics map[string][]string, histograms []string) {
 		vocab.MetricHubLostRecords: {vocab.LabelReason}, vocab.MetricHubStreams: {vocab.LabelKind},
 		vocab.MetricHubIngestDuration: nil, vocab.MetricHubStoreBytes: nil, vocab.MetricHubStoreRecords: nil,
 		vocab.MetricHubLookup: nil, vocab.MetricHubCorrupt: nil, vocab.MetricHubEdges: nil, vocab.MetricHubWatchers: nil,
+		vocab.MetricHubStoreUnsealed: nil, vocab.MetricHubBucketWaiting: nil, vocab.MetricHubBucketUploads: {vocab.LabelResult},
+		vocab.MetricHubBucketUnread: nil, vocab.MetricHubBucketErrors: nil,
+		vocab.MetricHubMemoryUsed: nil, vocab.MetricHubMemoryLimit: nil, vocab.MetricHubAdmitted: {vocab.LabelState},
 		vocab.MetricHubPolicyReloads: {vocab.LabelResult}, vocab.MetricHubLeaseGrants: {vocab.LabelLimit},
 	} {
 		metrics[m] = own

@@ -8,16 +8,18 @@ import (
 
 // Why a query may answer nothing, for Query.MayBeEmpty.
 const (
-	emptyNoPolicy   = "a mesh without policies checks nothing"
-	emptyNoTCP      = "services that speak only HTTP and gRPC open no plain TCP connections"
-	emptyNoGRPC     = "services that speak only HTTP send no gRPC messages"
-	emptyNoDrops    = "sidecars that dropped no record name no reason"
-	emptyLeaf       = "a workload that calls nobody sends nothing"
-	emptyNotServing = "a workload that only calls others serves nothing"
-	emptyNoLosses   = "a hub that loses and refuses nothing names no reason"
-	emptyNoLookups  = "nobody looked a request up"
-	emptyNoLimits   = "a mesh without rate limits leases no credits"
-	emptyEdge       = "a service called only from outside the mesh has no caller with a sidecar"
+	emptyNoPolicy      = "a mesh without policies checks nothing"
+	emptyNoTCP         = "services that speak only HTTP and gRPC open no plain TCP connections"
+	emptyNoGRPC        = "services that speak only HTTP send no gRPC messages"
+	emptyNoDrops       = "sidecars that dropped no record name no reason"
+	emptyLeaf          = "a workload that calls nobody sends nothing"
+	emptyNotServing    = "a workload that only calls others serves nothing"
+	emptyNoLosses      = "a hub that loses and refuses nothing names no reason"
+	emptyNoLookups     = "nobody looked a request up"
+	emptyNoBucket      = "a hub without a bucket uploads nothing"
+	emptyNoMemoryLimit = "a hub without a memory limit shows none"
+	emptyNoLimits      = "a mesh without rate limits leases no credits"
+	emptyEdge          = "a service called only from outside the mesh has no caller with a sidecar"
 )
 
 // subject is what a board is about.
