@@ -14,7 +14,7 @@ const (
 	// maxText bounds the texts of attempts and decisions.
 	maxText = 512
 	// entryHead is the part of an entry that all have; see appendEntry.
-	entryHead = 88
+	entryHead = 80
 	// tryHead is the part of an attempt that all have.
 	tryHead = 40
 )
@@ -61,19 +61,26 @@ func appendEntry(dst []byte, x *exchange.Exchange) (out []byte, fits bool) {
 	put64(e[atDuration:], uint64(r.Duration))
 	put64(e[atFirstByte:], uint64(r.FirstByte))
 	put64(e[atPolicy:], uint64(x.Decision.Duration))
+	put64(e[atReporter:], 0) // and all that follows
 	e[atReporter] = byte(telemetryv1.Reporter_REPORTER_SOURCE)
 	if x.Direction == exchange.Inbound {
 		e[atReporter] = byte(telemetryv1.Reporter_REPORTER_DESTINATION)
 	}
-	for i, h := range [...]exchange.Header{x.Request, x.Response, x.Trailers} {
-		if out, fits = appendHead(out, e[atHeads+4*i:], h, tail); !fits {
-			return dst, false
-		}
-	}
-	out = appendText(out, e[atVerdict:], x.Decision.Verdict)
-	out = appendText(out, e[atPolicyID:], x.Decision.Policy)
-	out = appendText(out, e[atRule:], x.Decision.Rule)
 	e[atTries] = byte(len(x.Tries))
+	if out, fits = appendHead(out, e[atHeads:], x.Request, tail); !fits {
+		return dst, false
+	}
+	if out, fits = appendHead(out, e[atHeads+4:], x.Response, tail); !fits {
+		return dst, false
+	}
+	if out, fits = appendHead(out, e[atHeads+8:], x.Trailers, tail); !fits {
+		return dst, false
+	}
+	if d := &x.Decision; d.Verdict != "" {
+		out = appendText(out, e[atVerdict:], d.Verdict)
+		out = appendText(out, e[atPolicyID:], d.Policy)
+		out = appendText(out, e[atRule:], d.Rule)
+	}
 	for i := range x.Tries {
 		out = appendTry(out, &x.Tries[i])
 	}
@@ -83,7 +90,10 @@ func appendEntry(dst []byte, x *exchange.Exchange) (out []byte, fits bool) {
 
 // tailBytes is what follows an exchange's heads.
 func tailBytes(x *exchange.Exchange) int {
-	n := kept(x.Decision.Verdict) + kept(x.Decision.Policy) + kept(x.Decision.Rule)
+	n := 0
+	if d := &x.Decision; d.Verdict != "" {
+		n = kept(d.Verdict) + kept(d.Policy) + kept(d.Rule)
+	}
 	for i := range x.Tries {
 		n += tryHead + kept(x.Tries[i].Upstream) + kept(x.Tries[i].Detail)
 	}

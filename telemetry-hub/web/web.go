@@ -18,6 +18,7 @@ import (
 
 	"github.com/telemesh/telemesh/internal/ids"
 	"github.com/telemesh/telemesh/internal/vocab"
+	"github.com/telemesh/telemesh/telemetry-hub/details"
 	"github.com/telemesh/telemesh/telemetry-hub/graph"
 	"github.com/telemesh/telemesh/telemetry-hub/metrics"
 	"github.com/telemesh/telemesh/telemetry-hub/store"
@@ -33,11 +34,13 @@ const (
 
 // Options of a Server.
 type Options struct {
-	Graph    *graph.Graph
-	Feeds    *graph.Feeds
-	Store    *store.Store
-	Tap      *tap.Tap
-	Metrics  *metrics.API
+	Graph   *graph.Graph
+	Feeds   *graph.Feeds
+	Store   *store.Store
+	Tap     *tap.Tap
+	Metrics *metrics.API
+	// Details of requests; nil has none.
+	Details  *details.Collector
 	Gatherer prometheus.Gatherer
 	Registry prometheus.Registerer
 	// Status and Policies build their documents.
@@ -147,6 +150,11 @@ func (s *Server) request(w http.ResponseWriter, r *http.Request) {
 	if p, ok := ids.ParseTraceparent(id); ok {
 		id = p.TraceID.String()
 	}
+	wait, ok := detailWait(r.URL.Query().Get("detail"))
+	if !ok {
+		refuse(w, http.StatusBadRequest, "detail="+r.URL.Query().Get("detail")+" is neither wait nor no", "leave it out for what the hub has, and to have the rest ordered")
+		return
+	}
 	began := time.Now()
 	found, err := s.o.Store.Find(r.Context(), id)
 	s.lookup.Observe(time.Since(began).Seconds())
@@ -162,7 +170,11 @@ func (s *Server) request(w http.ResponseWriter, r *http.Request) {
 	for i, f := range found {
 		rows[i] = trace.Row{Record: f.Record, Edge: f.Edge}
 	}
-	respond(w, trace.Assemble(rows))
+	t := trace.Assemble(rows)
+	if wait != noDetail {
+		s.addDetails(r.Context(), &t, found, wait)
+	}
+	respond(w, t)
 }
 
 func (s *Server) requests(w http.ResponseWriter, r *http.Request) {
