@@ -2,7 +2,6 @@ package detail
 
 import (
 	"encoding/binary"
-	"time"
 
 	telemetryv1 "github.com/telemesh/telemesh/api/telemetry/v1"
 	"github.com/telemesh/telemesh/proxy/exchange"
@@ -163,9 +162,6 @@ func (e entry) int64(at int) int64 { return int64(binary.LittleEndian.Uint64(e[a
 
 func (e entry) uint16(at int) int { return int(binary.LittleEndian.Uint16(e[at:])) }
 
-// ended is when the request did, in Unix nanoseconds.
-func (e entry) ended() int64 { return e.int64(atStart) + e.int64(atDuration) }
-
 // detail reads the entry. What is secret is taken out of it by s.
 func (e entry) detail(trigger string, s *secrets) *telemetryv1.Detail {
 	d := &telemetryv1.Detail{
@@ -215,6 +211,3 @@ func result(f exchange.Failure) string {
 	}
 	return results[exchange.Local]
 }
-
-// since is the time from an entry's end.
-func (e entry) since(now time.Time) time.Duration { return time.Duration(now.UnixNano() - e.ended()) }

@@ -3,7 +3,6 @@ package detail
 import (
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/telemesh/telemesh/proxy/exchange"
@@ -21,6 +20,8 @@ type block struct {
 	mu    sync.Mutex // guards the fields below while nobody fills the block
 	buf   []byte
 	stale uint64 // how often it was emptied
+	// closed is when its last request ended, in Unix nanoseconds, once it is full.
+	closed int64
 }
 
 // ring keeps the newest entries. Engines write to shards, so that cores don't
@@ -33,12 +34,13 @@ type ring struct {
 		current *block     // nil until the first entry
 		_       [40]byte   // no two shards on a cache line
 	}
-	blocks  int // that it may have
-	forgets atomic.Bool
+	blocks int // that it may have
 
 	mu   sync.Mutex // guards the fields below
 	full []*block   // oldest first
 	made int
+	// forgot is when the newest request ended that is here no more, 0 if all are.
+	forgot int64
 }
 
 // push keeps an exchange and returns what it wrote if copied is to be had.
@@ -46,13 +48,13 @@ func (r *ring) push(x *exchange.Exchange, copied bool) (out entry) {
 	s := &r.shards[x.Shard%shards]
 	s.mu.Lock() // and no defer: this is every request's way
 	if s.current == nil {
-		s.current = r.next(nil)
+		s.current = r.next(nil, 0)
 	}
 	b := s.current
 	at := len(b.buf)
 	buf, fits := appendEntry(b.buf, x)
 	if !fits {
-		b = r.next(b)
+		b = r.next(b, x.Record.Start.UnixNano()+int64(x.Record.Duration))
 		s.current = b
 		at = 0
 		buf, _ = appendEntry(b.buf, x) // any fits into an empty one
@@ -67,10 +69,11 @@ func (r *ring) push(x *exchange.Exchange, copied bool) (out entry) {
 
 // next takes a full block over and returns an empty one: a new one as long as
 // there may be more, then the oldest.
-func (r *ring) next(full *block) *block {
+func (r *ring) next(full *block, now int64) *block {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if full != nil {
+		full.closed = now
 		r.full = append(r.full, full)
 	}
 	if r.made < r.blocks || len(r.full) == 0 {
@@ -79,7 +82,7 @@ func (r *ring) next(full *block) *block {
 	}
 	b := r.full[0]
 	r.full = append(r.full[:0], r.full[1:]...)
-	r.forgets.Store(true)
+	r.forgot = max(r.forgot, b.closed)
 	b.mu.Lock() // a search may be in it
 	b.buf = b.buf[:0]
 	b.stale++
@@ -134,20 +137,10 @@ func searchBlock(b []byte, wants []want) {
 
 // horizon is how far back the ring reaches for certain; since is when it began.
 func (r *ring) horizon(now, since time.Time) time.Duration {
-	reach := now.Sub(since)
-	if !r.forgets.Load() {
-		return reach
-	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.full) == 0 {
-		return 0
+	if r.forgot == 0 {
+		return now.Sub(since)
 	}
-	b := r.full[0]
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if e := firstEntry(b.buf); e != nil {
-		reach = min(reach, max(e.since(now), 0))
-	}
-	return reach
+	return max(time.Duration(now.UnixNano()-r.forgot), 0)
 }

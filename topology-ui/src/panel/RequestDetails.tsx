@@ -78,7 +78,7 @@ function Attempts({ attempts }: { attempts: readonly Attempt[] }) {
           <tr key={`${i} ${a.upstream}`}>
             <td><code>{a.upstream}</code></td>
             <td>{formatMillis(a.offsetMs)}</td>
-            <td>{a.connectMs > 0 ? formatMillis(a.connectMs) : "kept"}</td>
+            <td>{a.connectMs > 0 ? formatMillis(a.connectMs) : "reused"}</td>
             <td>{a.firstByteMs > 0 ? formatMillis(a.firstByteMs) : "–"}</td>
             <td>{formatMillis(a.durationMs)}</td>
             <td data-failed={a.result !== "ok"} title={a.detail}>{attemptResult(a)}</td>
