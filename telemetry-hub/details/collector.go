@@ -172,7 +172,10 @@ func (c *Collector) take(b *telemetryv1.Batch, details []*telemetryv1.Detail, an
 	defer c.mu.Unlock()
 	for _, a := range answers {
 		at, ok := c.pending[a.GetOrder()]
-		if s := c.asked[at]; ok && s != nil && s.id == a.GetOrder() && at.instance == b.GetSender() {
+		if !ok || at.instance != b.GetSender() {
+			continue // too late, or not the sender's to answer
+		}
+		if s := c.asked[at]; s != nil && s.id == a.GetOrder() {
 			s.answered, s.found, s.reason, s.horizon = true, a.GetFound(), a.GetReason(), time.Duration(a.GetHorizonNanos())
 		}
 		delete(c.pending, a.GetOrder())
@@ -227,9 +230,18 @@ func (c *Collector) Ask(ctx context.Context, hops []Hop, wait time.Duration) map
 	}
 }
 
-// look is one look at what is there, and orders what is not.
-func (c *Collector) look(hops []Hop) (answers map[Key]Answer, pending bool) {
-	answers = make(map[Key]Answer, len(hops))
+// Kept returns the details of hops that are here, and orders none.
+func (c *Collector) Kept(hops []Hop) map[Key]Answer {
+	answers := make(map[Key]Answer, len(hops))
+	for _, h := range hops {
+		answers[h.Key] = Answer{Missing: "the hub has not collected it"}
+	}
+	c.find(answers, hops)
+	return answers
+}
+
+// find adds what is here of the hops' traces.
+func (c *Collector) find(answers map[Key]Answer, hops []Hop) {
 	traces := make(map[Trace]bool)
 	for _, h := range hops {
 		if traces[h.Trace] {
@@ -241,6 +253,12 @@ func (c *Collector) look(hops []Hop) (answers map[Key]Answer, pending bool) {
 			answers[k] = Answer{Detail: kept.Detail}
 		}
 	}
+}
+
+// look is one look at what is there, and orders what is not.
+func (c *Collector) look(hops []Hop) (answers map[Key]Answer, pending bool) {
+	answers = make(map[Key]Answer, len(hops))
+	c.find(answers, hops)
 	for _, h := range hops {
 		if answers[h.Key].Detail != nil {
 			continue

@@ -15,6 +15,7 @@ const (
 	// maxDetailWait bounds how long an answer waits for details.
 	maxDetailWait = 2 * time.Second
 	noDetail      = -1
+	keptDetail    = -2
 	// maxDetailed bounds the records of one answer that have details.
 	maxDetailed = 200
 )
@@ -26,6 +27,8 @@ func detailWait(s string) (wait time.Duration, ok bool) {
 		return 0, true
 	case "wait":
 		return maxDetailWait, true
+	case "kept":
+		return keptDetail, true
 	case "no":
 		return noDetail, true
 	}
@@ -41,8 +44,14 @@ func (s *Server) addDetails(ctx context.Context, t *topologyv1.Trace, found []st
 	for i := range found[:min(len(found), maxDetailed)] {
 		hops = append(hops, details.HopOf(&found[i]))
 	}
+	var byKey map[details.Key]details.Answer
+	if wait == keptDetail {
+		byKey = s.o.Details.Kept(hops)
+	} else {
+		byKey = s.o.Details.Ask(ctx, hops, wait)
+	}
 	answers := make(map[string]details.Answer, len(hops))
-	for k, a := range s.o.Details.Ask(ctx, hops, wait) {
+	for k, a := range byKey {
 		reporter := "source"
 		if k.Reporter == telemetryv1.Reporter_REPORTER_DESTINATION {
 			reporter = "destination"

@@ -152,7 +152,7 @@ func (s *Server) request(w http.ResponseWriter, r *http.Request) {
 	}
 	wait, ok := detailWait(r.URL.Query().Get("detail"))
 	if !ok {
-		refuse(w, http.StatusBadRequest, "detail="+r.URL.Query().Get("detail")+" is neither wait nor no", "leave it out for what the hub has, and to have the rest ordered")
+		refuse(w, http.StatusBadRequest, "detail="+r.URL.Query().Get("detail")+" is none of wait, kept and no", "leave it out for what the hub has, and to have the rest ordered")
 		return
 	}
 	began := time.Now()

@@ -12,7 +12,8 @@
 //	GET /api/mesh/v1/series?node=ID|edge=ID&window=300   Series
 //	GET /api/mesh/v1/requests/{id}?detail=      Trace; id is a request ID, a trace ID or a traceparent. Details that the
 //	                                            hub lacks are ordered from the sidecars; with detail=wait it waits
-//	                                            for them, at most 2 s; with detail=no it asks for none and gives none
+//	                                            for them, at most 2 s; with detail=kept it orders none, and with
+//	                                            detail=no it gives none either
 //	GET /api/mesh/v1/requests?service=&status=&min_ms=&limit=  RequestList, newest first
 //	GET /api/mesh/v1/tap?service=&status=&...   SSE: event "record" (Record); event "lagged" when some were left out
 //	GET /api/mesh/v1/status                     Status
