@@ -160,6 +160,27 @@ func TestAGoodRequestIsOpened(t *testing.T) {
 	}
 }
 
+func TestDetailsOverHTTP2(t *testing.T) {
+	d := startDemo(t, "--rate", slow, "--http2")
+	id := secretive(t, d.through(), "http://productpage:9080/productpage", http.StatusOK)
+	eventually(t, 20*time.Second, "every hop has its details", func() error {
+		tr, raw, err := d.request(id, "?detail=wait")
+		if err == nil {
+			err = detailed(&tr, raw, max(len(tr.Hops), 3))
+		}
+		overHTTP2 := 0
+		for _, r := range recordsOf(&tr) {
+			if r.Details != nil && r.HTTPVersion == "HTTP/2.0" && strings.HasPrefix(r.Details.Request.Fields[0].Name, ":") {
+				overHTTP2++
+			}
+		}
+		if err == nil && overHTTP2 < 4 { // both sides of details and reviews
+			err = fmt.Errorf("%d heads came over HTTP/2: %s", overHTTP2, raw)
+		}
+		return err
+	})
+}
+
 func TestAnOldRequestSaysWhyItHasNoDetails(t *testing.T) {
 	d := startDemo(t, "--rate", slow)
 	hub := d.GRPC

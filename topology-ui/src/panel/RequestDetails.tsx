@@ -77,7 +77,7 @@ function Attempts({ attempts }: { attempts: readonly Attempt[] }) {
         {attempts.map((a, i) => (
           <tr key={`${i} ${a.upstream}`}>
             <td><code>{a.upstream}</code></td>
-            <td>{formatMillis(a.offsetMs)}</td>
+            <td>{a.offsetMs > 0 ? formatMillis(a.offsetMs) : "0"}</td>
             <td>{a.connectMs > 0 ? formatMillis(a.connectMs) : "reused"}</td>
             <td>{a.firstByteMs > 0 ? formatMillis(a.firstByteMs) : "–"}</td>
             <td>{formatMillis(a.durationMs)}</td>
