@@ -92,7 +92,7 @@ func (r *ring) next(full *block, now int64) *block {
 
 // want is what a search is for.
 type want struct {
-	trace [16]byte
+	trace [16]byte // zero for nothing
 	span  []byte // of one request; any other length is all of the trace
 	found []entry
 }
@@ -127,7 +127,7 @@ func (r *ring) search(wants []want) {
 func searchBlock(b []byte, wants []want) {
 	for e := firstEntry(b); e != nil; e = firstEntry(b) {
 		for i := range wants {
-			if w := &wants[i]; e.is(w.trace, w.span) && len(w.found) < maxFound {
+			if w := &wants[i]; w.trace != [16]byte{} && e.is(w.trace, w.span) && len(w.found) < maxFound {
 				w.found = append(w.found, slices.Clone(e))
 			}
 		}

@@ -90,6 +90,17 @@ func TestAnOrderBringsWhatTheRingHas(t *testing.T) {
 	}
 }
 
+func TestAnOrderWithoutATraceBringsNothing(t *testing.T) {
+	d := New(Options{Bytes: MinBytes})
+	x := request(1)
+	x.Record.TraceID = [16]byte{}
+	d.Keep(x, "", nil)
+	d.Order([]*telemetryv1.Order{{Id: 1}, {Id: 2, TraceId: make([]byte, 16)}, {Id: 3, TraceId: make([]byte, 15)}})
+	if details, answers, _ := d.Take(); len(details) != 0 || len(answers) != 3 {
+		t.Errorf("details %v, answers %v", details, answers)
+	}
+}
+
 func TestAnOrderOfOneSpanBringsThatOne(t *testing.T) {
 	d := New(Options{Bytes: MinBytes})
 	x := request(1)

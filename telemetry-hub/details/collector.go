@@ -130,7 +130,9 @@ type meters struct {
 // NewCollector returns a collector that registers its metrics on reg.
 func NewCollector(o Options, reg prometheus.Registerer) *Collector {
 	c := &Collector{
-		o: o, began: time.Now(), pending: make(map[uint64]place), asked: make(map[place]*state), changed: make(chan struct{}),
+		// An answer to an order of the process before must not pass for one of this.
+		next: uint64(time.Now().UnixNano()),
+		o:    o, began: time.Now(), pending: make(map[uint64]place), asked: make(map[place]*state), changed: make(chan struct{}),
 		m: meters{
 			details: prometheus.NewCounterVec(prometheus.CounterOpts{
 				Name: vocab.MetricHubDetails, Help: "Details of requests by what became of them.",

@@ -1515,7 +1515,7 @@ func (x *Ack) GetOrders() []*Order {
 // once, and not repeated on another stream.
 type Order struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Unique in the hub's process.
+	// Unique over the hub's processes.
 	Id      uint64 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
 	TraceId []byte `protobuf:"bytes,2,opt,name=trace_id,json=traceId,proto3" json:"trace_id,omitempty"`
 	// Of one request only; empty for all of the trace.
