@@ -25,6 +25,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	telemetryv1 "github.com/telemesh/telemesh/api/telemetry/v1"
+	"github.com/telemesh/telemesh/internal/vocab"
 	"github.com/telemesh/telemesh/telemetry-hub/store"
 )
 
@@ -248,8 +249,8 @@ func (s *Store) forget() {
 	}
 }
 
-// Find returns what is kept of a trace: of each request at each side the newest
-// detail. What cannot be read is left out and counted.
+// Find returns what is kept of a trace: of each request at each side one detail,
+// that which the sidecar sent by itself if it did. What cannot be read is left out and counted.
 func (s *Store) Find(t Trace) []Kept {
 	s.mu.RLock()
 	defer s.mu.RUnlock() // a file is not closed meanwhile
@@ -268,6 +269,9 @@ func (s *Store) Find(t Trace) []Kept {
 		for _, d := range b.GetDetails() {
 			if k, ok := KeyOf(d); ok && k.Trace == t {
 				if i, ok := at[k]; ok {
+					if d.GetTrigger() == vocab.TriggerOrder {
+						continue // it came along with another one, and says less of why
+					}
 					found[i] = Kept{b.GetSender(), d}
 					continue
 				}

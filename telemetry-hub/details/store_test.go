@@ -45,13 +45,13 @@ func TestDetailsOutliveTheHub(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, 8<<20)
 	s.add(t, detailOf(1, "error"), detailOf(2, "error"))
-	s.add(t, detailOf(1, "order"))
+	s.add(t, detailOf(1, "order")) // the same once more
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
 	s = open(t, dir, 8<<20)
 	found := s.Find(traceOf(1))
-	if len(found) != 1 || found[0].Sender != "a-1" || found[0].Detail.GetTrigger() != "order" || found[0].Detail.GetRequest().GetLine() != "GET /1" {
+	if len(found) != 1 || found[0].Sender != "a-1" || found[0].Detail.GetTrigger() != "error" || found[0].Detail.GetRequest().GetLine() != "GET /1" {
 		t.Errorf("found %v", found)
 	}
 	if found := s.Find(traceOf(3)); len(found) != 0 {
