@@ -93,7 +93,7 @@ func (r *ring) next(full *block, now int64) *block {
 // want is what a search is for.
 type want struct {
 	trace [16]byte // zero for nothing
-	span  []byte // of one request; any other length is all of the trace
+	span  []byte   // of one request; any other length is all of the trace
 	found []entry
 }
 
