@@ -150,9 +150,9 @@ func (c *Collector) runFollow(ctx context.Context) error {
 // followOne orders what is missing of a trace. The orders bound themselves: one
 // for each sidecar.
 func (c *Collector) followOne(ctx context.Context, t Trace) {
-	found, err := c.o.Find(ctx, ids.TraceID(t).String())
-	if err != nil {
-		return // the hub stops
+	found, _ := c.o.Find(ctx, ids.TraceID(t).String()) // what is not found now may be at the second look
+	if ctx.Err() != nil {
+		return
 	}
 	hops := make([]Hop, 0, min(len(found), maxHops))
 	for i := range found[:min(len(found), maxHops)] {
