@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"regexp"
 	"strconv"
 	"time"
 
+	"github.com/telemesh/telemesh/proxy/detail"
 	"github.com/telemesh/telemesh/proxy/exchange"
 )
 
@@ -58,6 +60,11 @@ type Config struct {
 	// "json" for Istio's JSON, empty for Istio's text.
 	AccessLog       string
 	AccessLogFormat string
+	// DetailBytes is the memory that keeps heads, attempts and policy decisions of
+	// the newest requests; 0 keeps none. RedactHeaders are header fields whose
+	// values never leave the sidecar, beside those of detail.AlwaysRedacted.
+	DetailBytes   int
+	RedactHeaders []string
 	// MaxHeaderBytes of a request head.
 	MaxHeaderBytes int
 
@@ -77,6 +84,9 @@ const (
 	tlsPermissive = "permissive"
 	tlsStrict     = "strict"
 )
+
+// fieldName is a header field's (RFC 9110, section 5.6.2).
+var fieldName = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
 
 // appProtocols are the values of AppProtocol.
 var appProtocols = map[string]exchange.Protocol{"": exchange.Same, "http1": exchange.HTTP1, "http2": exchange.HTTP2}
@@ -154,6 +164,14 @@ func (c *Config) validate() error {
 	errs = append(errs, c.validateTLS())
 	if c.MaxHeaderBytes < 1<<10 || c.MaxHeaderBytes > 1<<20 {
 		errs = append(errs, fmt.Errorf("--max-header-bytes %d: want 1024 to 1048576", c.MaxHeaderBytes))
+	}
+	if c.DetailBytes != 0 && c.DetailBytes < detail.MinBytes {
+		errs = append(errs, fmt.Errorf("--detail-bytes %d: want at least %d, or 0 to keep no details", c.DetailBytes, detail.MinBytes))
+	}
+	for _, name := range c.RedactHeaders {
+		if !fieldName.MatchString(name) {
+			errs = append(errs, fmt.Errorf("--redact-header %q: want the name of a header field, such as x-session-token", name))
+		}
 	}
 	if _, err := parseAllOutboundTCP(c.OutboundTCP); err != nil {
 		errs = append(errs, err)

@@ -66,6 +66,7 @@ type gaugeCollector struct {
 	p                                                           *Proxy
 	inFlight, connections, pending, cpu, memory, queue, dropped *prometheus.Desc
 	checks, build                                               *prometheus.Desc
+	details, detailsLeft, detailHorizon                         *prometheus.Desc
 }
 
 func newGaugeCollector(p *Proxy) *gaugeCollector {
@@ -73,22 +74,25 @@ func newGaugeCollector(p *Proxy) *gaugeCollector {
 		return prometheus.NewDesc(name, help, labels, nil)
 	}
 	return &gaugeCollector{
-		p:           p,
-		inFlight:    desc(vocab.MetricInFlight, "Requests being served.", "direction"),
-		connections: desc(vocab.MetricPoolConnections, "Upstream connections by state.", "state"),
-		pending:     desc(vocab.MetricPoolPending, "Requests waiting for an upstream connection."),
-		cpu:         desc(vocab.MetricSidecarCPU, "CPU time of the sidecar."),
-		memory:      desc(vocab.MetricSidecarMemory, "Memory that the sidecar holds."),
-		queue:       desc(vocab.MetricReportQueue, "Share of the record ring in use."),
-		dropped:     desc(vocab.MetricRecordsDropped, "Thin records that never reached the hub.", "reason"),
-		checks:      desc(vocab.MetricPolicyChecks, "Decisions of local policy.", "policy", "rule", "decision", "origin"),
-		build:       desc(vocab.MetricBuild, "Always 1; the labels say what runs.", "component", "tag"),
+		p:             p,
+		inFlight:      desc(vocab.MetricInFlight, "Requests being served.", "direction"),
+		connections:   desc(vocab.MetricPoolConnections, "Upstream connections by state.", "state"),
+		pending:       desc(vocab.MetricPoolPending, "Requests waiting for an upstream connection."),
+		cpu:           desc(vocab.MetricSidecarCPU, "CPU time of the sidecar."),
+		memory:        desc(vocab.MetricSidecarMemory, "Memory that the sidecar holds."),
+		queue:         desc(vocab.MetricReportQueue, "Share of the record ring in use."),
+		dropped:       desc(vocab.MetricRecordsDropped, "Thin records that never reached the hub.", "reason"),
+		details:       desc(vocab.MetricDetailsSent, "Details of requests that went to the hub, by what asked for them.", vocab.LabelTrigger),
+		detailsLeft:   desc(vocab.MetricDetailsLeft, "Details that were asked for and stayed in the ring, by reason.", vocab.LabelReason),
+		detailHorizon: desc(vocab.MetricDetailHorizon, "How far back the ring of details reaches."),
+		checks:        desc(vocab.MetricPolicyChecks, "Decisions of local policy.", "policy", "rule", "decision", "origin"),
+		build:         desc(vocab.MetricBuild, "Always 1; the labels say what runs.", "component", "tag"),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (c *gaugeCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.inFlight, c.connections, c.pending, c.cpu, c.memory, c.queue, c.dropped, c.checks, c.build} {
+	for _, d := range []*prometheus.Desc{c.inFlight, c.connections, c.pending, c.cpu, c.memory, c.queue, c.dropped, c.checks, c.build, c.details, c.detailsLeft, c.detailHorizon} {
 		ch <- d
 	}
 }
@@ -113,6 +117,13 @@ func (c *gaugeCollector) Collect(ch chan<- prometheus.Metric) {
 	for reason, n := range c.p.store.Dropped() {
 		counter(c.dropped, float64(n), reason)
 	}
+	for trigger, n := range c.p.details.Sent() {
+		counter(c.details, float64(n), trigger)
+	}
+	for reason, n := range c.p.details.Left() {
+		counter(c.detailsLeft, float64(n), reason)
+	}
+	gauge(c.detailHorizon, c.p.details.Horizon().Seconds())
 	for _, pc := range c.p.checker.Counters() {
 		counter(c.checks, float64(pc.Count), pc.Policy, pc.Rule, pc.Decision, pc.Origin)
 	}

@@ -6,6 +6,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/telemesh/telemesh/internal/vocab"
 	"github.com/telemesh/telemesh/policy-check/check"
@@ -14,6 +15,7 @@ import (
 	"github.com/telemesh/telemesh/proxy/cluster"
 	"github.com/telemesh/telemesh/proxy/exchange"
 	"github.com/telemesh/telemesh/proxy/identity"
+	"github.com/telemesh/telemesh/proxy/netio"
 	"github.com/telemesh/telemesh/proxy/propagation"
 	"github.com/telemesh/telemesh/proxy/report"
 	"github.com/telemesh/telemesh/proxy/route"
@@ -154,13 +156,15 @@ func (p *pipeline) check(ctx context.Context, x *exchange.Exchange) *exchange.Re
 	if !p.policy.Rules(side) {
 		return nil
 	}
+	began := netio.Now()
 	d := p.policy.Check(ctx, side, &check.Attributes{
 		Method: x.Record.Method, Path: x.Record.Path, Host: x.Record.Host, Scheme: x.Scheme, Protocol: x.Record.HTTPVersion,
 		UserAgent: x.Record.UserAgent, RequestID: propagation.RequestID(x), Header: x.Request.Get,
 		Source: policyPeer(x.Source), Destination: policyPeer(x.Destination), SourceAddress: x.Downstream,
 	})
+	x.Decision = exchange.Decision{Verdict: vocab.VerdictOK, Policy: d.Policy, Rule: d.Rule, Duration: time.Duration(netio.Now() - began)}
 	if d.Verdict != "" {
-		x.Record.Verdict = d.Verdict
+		x.Record.Verdict, x.Decision.Verdict = d.Verdict, d.Verdict
 	}
 	x.Record.Rule = d.Rule
 	if d.Policy != "" {

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"context"
-	"net/http"
 	"net/netip"
 	"strings"
 	"testing"
@@ -38,7 +37,7 @@ func newPipeline(d check.Decision, services ...*discoveryv1.Service) *pipeline {
 }
 
 func newExchange(d exchange.Direction, host string) *exchange.Exchange {
-	x := &exchange.Exchange{Direction: d, Request: http.Header{}, Response: http.Header{}}
+	x := &exchange.Exchange{Direction: d, Request: new(exchange.Fields), Response: new(exchange.Fields)}
 	x.Record.Host, x.Record.Verdict = host, vocab.VerdictOK
 	return x
 }

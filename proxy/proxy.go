@@ -8,6 +8,7 @@
 //	engine     inbound and outbound listeners, forwarding
 //	discovery  registration, services and policies from the hub
 //	report     counters, thin records and the telemetry stream
+//	detail     ring of the newest requests' heads, attempts and decisions
 //	lease      credits for rate limits (policy-check)
 //	admin      health, metrics, configuration
 //	handover   listening sockets from the process before and to the one after
@@ -42,6 +43,7 @@ import (
 	"github.com/telemesh/telemesh/proxy/accesslog"
 	"github.com/telemesh/telemesh/proxy/admin"
 	"github.com/telemesh/telemesh/proxy/cluster"
+	"github.com/telemesh/telemesh/proxy/detail"
 	"github.com/telemesh/telemesh/proxy/discovery"
 	"github.com/telemesh/telemesh/proxy/engine"
 	"github.com/telemesh/telemesh/proxy/exchange"
@@ -79,6 +81,7 @@ type Proxy struct {
 	accessLog *accesslog.Log   // nil without
 	tls       *tlsfiles.Source // nil without a certificate
 	routes    *route.Table
+	details   *detail.Details
 	store     *report.Store
 	checker   *check.Checker
 	leases    *lease.Client
@@ -177,7 +180,8 @@ func (p *Proxy) build() error {
 	if err != nil {
 		return fmt.Errorf("hub address %q: %w", c.HubAddress, err)
 	}
-	p.store = report.NewStore()
+	p.details = detail.New(detail.Options{Bytes: c.DetailBytes, Redact: c.RedactHeaders})
+	p.store = report.NewStoreWith(p.details)
 	if p.accessLog, err = openAccessLog(c.AccessLog, c.AccessLogFormat, p.log); err != nil {
 		return err
 	}

@@ -30,6 +30,8 @@ type Config struct {
 	RetentionFailed  time.Duration
 	RetentionSlow    time.Duration
 	MetricsRetention time.Duration
+	// DetailBytes bounds the details of single requests that sidecars sent.
+	DetailBytes int64
 	// SealAfter and SealBytes are when records go from the log to a segment that
 	// other programs can read: whichever comes first.
 	SealAfter time.Duration
@@ -76,6 +78,9 @@ func (c *Config) setDefaults() {
 	if c.RetentionBytes == 0 {
 		c.RetentionBytes = 4 << 30
 	}
+	if c.DetailBytes == 0 {
+		c.DetailBytes = 128 << 20
+	}
 	if c.MetricsRetention == 0 {
 		c.MetricsRetention = 7 * 24 * time.Hour
 	}
@@ -101,6 +106,9 @@ func (c *Config) validate() error {
 	}
 	if c.RetentionBytes < 1<<20 {
 		errs = append(errs, fmt.Errorf("--retention-bytes %d: want at least 1048576", c.RetentionBytes))
+	}
+	if c.DetailBytes < 8<<20 {
+		errs = append(errs, fmt.Errorf("--detail-bytes %d: want at least 8388608", c.DetailBytes))
 	}
 	if c.SealBytes < 0 || c.SealBytes > 1<<30 {
 		errs = append(errs, fmt.Errorf("--seal-bytes %d: want at most 1073741824", c.SealBytes))

@@ -9,6 +9,7 @@
 //	metrics   /metrics, embedded TSDB, PromQL
 //	trace     the hops of one request from its records
 //	tap       live records
+//	details   headers, attempts and decisions of single requests; orders for them
 //	web       HTTP: JSON API, event streams, UI
 package hub
 
@@ -37,6 +38,7 @@ import (
 	"github.com/telemesh/telemesh/policy-check/lease"
 	"github.com/telemesh/telemesh/telemetry-hub/bucket"
 	"github.com/telemesh/telemesh/telemetry-hub/counters"
+	"github.com/telemesh/telemesh/telemetry-hub/details"
 	"github.com/telemesh/telemesh/telemetry-hub/graph"
 	"github.com/telemesh/telemesh/telemetry-hub/ingest"
 	"github.com/telemesh/telemesh/telemetry-hub/layout"
@@ -70,6 +72,8 @@ type Hub struct {
 	leases   *lease.Server
 	ingest   *ingest.Server
 	tap      tap.Tap
+	kept     *details.Store
+	details  *details.Collector
 	metrics  *prometheus.Registry
 	database *metrics.Database
 	handler  http.Handler
@@ -186,6 +190,11 @@ func (h *Hub) openServices() error {
 	if err != nil {
 		return err
 	}
+	h.kept, err = details.Open(details.StoreOptions{Dir: filepath.Join(c.DataDir, "details"), Bytes: c.DetailBytes, Logger: h.log})
+	if err != nil {
+		return err
+	}
+	h.details = details.NewCollector(details.Options{Store: h.kept, Order: h.ingest.Order, Find: h.store.Find, Logger: h.log}, h.metrics)
 	h.leases = lease.NewServer(lease.ServerOptions{Logger: h.log})
 	if c.PolicyDir != "" {
 		h.policies = files.NewDirectory(c.PolicyDir, h.log)
@@ -200,7 +209,7 @@ func (h *Hub) openServices() error {
 	}
 	h.damaged += h.database.Damages()
 	h.handler = web.Handler(web.Options{
-		Graph: h.graph, Feeds: h.feeds, Store: h.store, Tap: &h.tap, Metrics: metrics.NewAPI(h.database, h.log),
+		Graph: h.graph, Feeds: h.feeds, Store: h.store, Tap: &h.tap, Details: h.details, Metrics: metrics.NewAPI(h.database, h.log),
 		Gatherer: h.metrics, Registry: h.metrics, Status: h.Status, Policies: h.policyList, Tidy: h.tidy, UI: ui.Handler(), Logger: h.log,
 	})
 	return nil
@@ -210,6 +219,7 @@ func (h *Hub) openServices() error {
 func (h *Hub) accept(a ingest.Accepted) {
 	h.graph.Apply(a.Batch, a.Deltas)
 	h.tap.Show(a.Batch, a.Columns)
+	h.details.Accept(a)
 }
 
 func (h *Hub) records() uint64 { return h.store.Stats().Records }
@@ -262,6 +272,7 @@ func (h *Hub) Run(ctx context.Context) error {
 	below.Go(func() error { return h.ingest.Run(storage) })
 	below.Go(func() error { return h.database.Run(storage) })
 	below.Go(func() error { return h.store.Run(storage) })
+	below.Go(func() error { return h.details.Run(storage) })
 
 	// A hub without storage must not go on answering.
 	ctx, stopServing := context.WithCancel(ctx)
@@ -281,7 +292,7 @@ func (h *Hub) Run(ctx context.Context) error {
 
 	err := serving.Wait()
 	stopStorage()
-	err = errors.Join(err, below.Wait(), h.layout.Save(), h.store.Close(), h.lock.Close())
+	err = errors.Join(err, below.Wait(), h.layout.Save(), h.store.Close(), h.kept.Close(), h.lock.Close())
 	h.log.Info("hub stopped")
 	return err
 }
@@ -380,6 +391,9 @@ func (h *Hub) close() error {
 	}
 	if h.store != nil {
 		errs = append(errs, h.store.Close())
+	}
+	if h.kept != nil {
+		errs = append(errs, h.kept.Close())
 	}
 	if h.lock != nil {
 		errs = append(errs, h.lock.Close())

@@ -71,7 +71,7 @@ func (s source) Sidecars() []metrics.Sidecar {
 func (s source) Stats() metrics.Stats {
 	st := s.h.store.Stats()
 	out := metrics.Stats{
-		StoreBytes: st.Bytes, StoreLogBytes: st.LogBytes, StoreRecords: st.Records, Corruptions: st.Corruptions + s.h.damaged,
+		StoreBytes: st.Bytes, StoreLogBytes: st.LogBytes, StoreRecords: st.Records, Corruptions: st.Corruptions + s.h.damaged + s.h.kept.Damages(),
 		StoreSegments: st.Segments, StoreUnsealed: st.Unsealed, StoreSealed: st.Sealed, StoreSealFailures: st.SealFailures,
 		Edges: s.h.graph.Edges(), Watchers: s.h.feeds.Watchers(), LeaseGranted: make(map[string]uint64),
 	}

@@ -56,6 +56,7 @@ func command() *cobra.Command {
 	f.DurationVar(&c.RetentionAge, "retention-age", 0, "age of records kept (default: as --retention-bytes allows)")
 	f.DurationVar(&c.RetentionFailed, "retention-failed", 0, "age of requests kept that failed or were slow, with all their hops; beyond --retention-age")
 	f.DurationVar(&c.RetentionSlow, "retention-slow", 0, "what is slow, as in 1s (default: nothing, only failed requests are kept longer)")
+	f.Int64Var(&c.DetailBytes, "detail-bytes", 0, "size of the headers, attempts and policy decisions kept of requests that failed, were slow or were opened (default 128 MiB)")
 	f.DurationVar(&c.SealAfter, "seal-after", 0, "age at which records go from the log to a Parquet file (default 5m)")
 	f.Int64Var(&c.SealBytes, "seal-bytes", 0, "size of the log at which they do (default 64 MiB)")
 	b := &c.Bucket

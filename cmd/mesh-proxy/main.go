@@ -84,6 +84,8 @@ the access log's file anew.`,
 	f.DurationVar(&c.DrainTime, "drain-time", 0, "after SIGTERM, time for requests in flight and for the application to end (default 5s)")
 	f.StringVar(&c.HandOver, "hand-over", "", "path of a Unix socket for upgrades: a sidecar started with the same path takes the listeners over from the one that runs, which finishes what it has and exits")
 	f.StringVar(&c.TrafficPolicyFile, "traffic-policy", "", "YAML file of DestinationRules for the services that the workload calls")
+	f.IntVar(&c.DetailBytes, "detail-bytes", 4<<20, "memory that keeps headers, attempts and policy decisions of the newest requests, for the hub to ask for; 0 keeps none")
+	f.StringArrayVar(&c.RedactHeaders, "redact-header", nil, "NAME, repeatable: a header whose values never leave the sidecar, as those of authorization, proxy-authorization, cookie, set-cookie and x-api-key never do")
 	f.IntVar(&c.MaxHeaderBytes, "max-header-bytes", 0, "largest request head (default 65536)")
 	f.StringVar(&c.AccessLog, "access-log", "", "file that takes a line for every request, - for the standard output (default none: the hub has every request)")
 	f.StringVar(&c.AccessLogFormat, "access-log-format", "", "Envoy's format string, or json (default Istio's text)")

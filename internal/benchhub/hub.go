@@ -96,7 +96,7 @@ func (h *hub) cpu() (time.Duration, error) { return procstat.CPU(h.cmd.Process.P
 func (h *hub) lookUp(ctx context.Context, s sample) (time.Duration, error) {
 	from := time.Now()
 	var found topologyv1.Trace
-	if err := h.get(ctx, fmt.Sprintf("/api/mesh/v1/requests/%x", s.trace), &found); err != nil {
+	if err := h.get(ctx, fmt.Sprintf("/api/mesh/v1/requests/%x?detail=no", s.trace), &found); err != nil {
 		return 0, err
 	}
 	took := time.Since(from)

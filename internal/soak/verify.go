@@ -192,7 +192,7 @@ func lookUp(hub string, calls []call) ([]records, error) {
 					continue
 				}
 				var t topologyv1.Trace
-				err := getJSON("http://"+hub+"/api/mesh/v1/requests/"+url.PathEscape(calls[i].id), &t)
+				err := getJSON("http://"+hub+"/api/mesh/v1/requests/"+url.PathEscape(calls[i].id)+"?detail=no", &t)
 				if err != nil && !errors.Is(err, errNotFound) {
 					errs[w] = err
 				}

@@ -21,16 +21,19 @@ const (
 // Saturation and policy signals, which Istio has no names for. Served by the
 // sidecar about itself and by the hub for every sidecar (SidecarLabels).
 const (
-	MetricInFlight         = "mesh_requests_in_flight"           // gauge; direction
-	MetricPoolConnections  = "mesh_pool_connections"             // gauge; state = active, idle
-	MetricPoolPending      = "mesh_pool_pending_requests"        // gauge
-	MetricSidecarCPU       = "mesh_sidecar_cpu_seconds_total"    // counter
-	MetricSidecarMemory    = "mesh_sidecar_memory_bytes"         // gauge
-	MetricReportQueue      = "mesh_report_queue_ratio"           // gauge, 0 to 1
-	MetricRecordsDropped   = "mesh_report_records_dropped_total" // counter; reason
-	MetricPolicyChecks     = "mesh_policy_checks_total"          // counter; policy, rule, decision, origin
-	MetricProtocolErrors   = "mesh_protocol_errors_total"        // counter; reason
-	MetricSidecarConnected = "mesh_sidecar_connected"            // gauge, 1 or 0; hub only
+	MetricInFlight         = "mesh_requests_in_flight"            // gauge; direction
+	MetricPoolConnections  = "mesh_pool_connections"              // gauge; state = active, idle
+	MetricPoolPending      = "mesh_pool_pending_requests"         // gauge
+	MetricSidecarCPU       = "mesh_sidecar_cpu_seconds_total"     // counter
+	MetricSidecarMemory    = "mesh_sidecar_memory_bytes"          // gauge
+	MetricReportQueue      = "mesh_report_queue_ratio"            // gauge, 0 to 1
+	MetricRecordsDropped   = "mesh_report_records_dropped_total"  // counter; reason
+	MetricDetailsSent      = "mesh_report_details_total"          // counter; trigger
+	MetricDetailsLeft      = "mesh_report_details_left_total"     // counter; reason: what a trigger asked for and nobody sent
+	MetricDetailHorizon    = "mesh_report_detail_horizon_seconds" // gauge: how far back the ring of details reaches
+	MetricPolicyChecks     = "mesh_policy_checks_total"           // counter; policy, rule, decision, origin
+	MetricProtocolErrors   = "mesh_protocol_errors_total"         // counter; reason
+	MetricSidecarConnected = "mesh_sidecar_connected"             // gauge, 1 or 0; hub only
 )
 
 // The hub's own golden signals.
@@ -77,6 +80,9 @@ const (
 	MetricHubWatchers       = "mesh_hub_graph_watchers"               // gauge: open SSE streams
 	MetricHubPolicyReloads  = "mesh_hub_policy_reloads_total"         // counter; result = accepted, refused
 	MetricHubLeaseGrants    = "mesh_hub_lease_credits_granted_total"  // counter; limit
+	MetricHubDetails        = "mesh_hub_details_total"                // counter; result = kept, unwritten
+	MetricHubDetailBytes    = "mesh_hub_detail_bytes"                 // gauge
+	MetricHubDetailOrders   = "mesh_hub_detail_orders_total"          // counter; result = sent, unreachable, shed
 )
 
 // Labels of the standard metrics.
@@ -126,6 +132,7 @@ const (
 	LabelOperation = "operation" // on the bucket: get, put, list, delete
 	LabelKind      = "kind"
 	LabelLimit     = "limit"
+	LabelTrigger   = "trigger" // Trigger...
 	LabelBucket    = "le"
 )
 

@@ -17,6 +17,10 @@ func (f fakeHeader) Set(name, value string) { f[strings.ToLower(name)] = value }
 func (f fakeHeader) Add(name, value string) { f.Set(name, value) }
 func (f fakeHeader) Del(name string)        { delete(f, strings.ToLower(name)) }
 
+func (fakeHeader) AppendHead(dst []byte, _ int) ([]byte, exchange.HeadForm, bool) {
+	return dst, exchange.NoHead, true
+}
+
 // answered is a request that an upstream answered.
 func answered() *exchange.Exchange {
 	x := &exchange.Exchange{
@@ -187,6 +191,10 @@ func (fastHeader) Get(string) string  { return "value" }
 func (fastHeader) Set(string, string) {}
 func (fastHeader) Add(string, string) {}
 func (fastHeader) Del(string)         {}
+
+func (fastHeader) AppendHead(dst []byte, _ int) ([]byte, exchange.HeadForm, bool) {
+	return dst, exchange.NoHead, true
+}
 
 func FuzzCompile(f *testing.F) {
 	f.Add(IstioText)

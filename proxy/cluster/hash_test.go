@@ -170,6 +170,10 @@ func (f fakeHeader) Set(name, value string) { f[name] = value }
 func (f fakeHeader) Add(name, value string) { f.Set(name, value) }
 func (f fakeHeader) Del(name string)        { delete(f, name) }
 
+func (fakeHeader) AppendHead(dst []byte, _ int) ([]byte, exchange.HeadForm, bool) {
+	return dst, exchange.NoHead, true
+}
+
 func TestKeys(t *testing.T) {
 	x := &exchange.Exchange{Downstream: "10.1.2.3:555", Request: fakeHeader{"x-user": "ann", "cookie": `a=1; s="two"; b=3`}}
 	for _, tc := range []struct {

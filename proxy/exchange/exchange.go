@@ -34,6 +34,9 @@ type Header interface {
 	Set(name, value string) // instead of all of the name
 	Add(name, value string) // beside those of the name
 	Del(name string)        // all of the name
+	// AppendHead appends the head: as it came if the engine has it so, else as it
+	// stands. It appends no more than most bytes; whole says that this was enough.
+	AppendHead(dst []byte, most int) (out []byte, form HeadForm, whole bool)
 }
 
 // Field is one header field.
@@ -62,6 +65,8 @@ type Exchange struct {
 	// downstream; nil until it exists.
 	Request  Header
 	Response Header
+	// Trailers of the answer, nil if it had none or the engine does not tell.
+	Trailers Header
 
 	// Scheme of the request, http or https.
 	Scheme string
@@ -99,6 +104,11 @@ type Exchange struct {
 
 	// ResponseHeaders are added to the answer, whoever gives it.
 	ResponseHeaders []Field
+
+	// Tries are the attempts that have ended; see Tried.
+	Tries []Try
+	// Decision of local policy.
+	Decision Decision
 
 	// Attempt is what the handler keeps of the attempt under way.
 	Attempt struct {

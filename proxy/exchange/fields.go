@@ -40,6 +40,17 @@ func (f *Fields) Add(name, value string) { f.list = append(f.list, Field{Name: n
 // Del implements Header.
 func (f *Fields) Del(name string) { f.delete(0, name) }
 
+// AppendHead implements Header.
+func (f *Fields) AppendHead(dst []byte, most int) (out []byte, form HeadForm, whole bool) {
+	limit := len(dst) + most
+	for i := range f.list {
+		if dst, whole = AppendHeadField(dst, f.list[i].Name, f.list[i].Value, limit-len(dst)); !whole {
+			return dst, HeadList, false
+		}
+	}
+	return dst, HeadList, true
+}
+
 func (f *Fields) delete(from int, name string) {
 	rest := slices.DeleteFunc(f.list[from:], func(one Field) bool { return strings.EqualFold(one.Name, name) })
 	f.list = f.list[:from+len(rest)]

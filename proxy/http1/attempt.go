@@ -18,7 +18,9 @@ type course struct {
 	up     *upstream
 	reused bool
 	began  int64
-	ask    []byte // the whole request, if it is short, until it is sent
+	// connect is how long it waited for its connection, in nanoseconds.
+	connect int64
+	ask     []byte // the whole request, if it is short, until it is sent
 	// sent: bytes of a body that cannot be sent again have left.
 	sent bool
 

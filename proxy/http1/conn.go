@@ -353,8 +353,9 @@ func (c *conn) unread() bool {
 // begin fills the exchange from the request's head.
 func (c *conn) begin() {
 	m := &c.request
-	added := c.x.ResponseHeaders[:0]
+	added, tries := c.x.ResponseHeaders[:0], c.x.Tries[:0]
 	c.x = exchange.Exchange{} // and then by field: a literal would be copied
+	c.x.Tries = tries
 	c.x.Direction, c.x.Request, c.x.Scheme, c.x.Security = c.s.o.Direction, m, "http", exchange.Security(c.facts.TLS)
 	c.x.Shard, c.x.Switches = c.shard, m.upgrade
 	c.x.Downstream, c.x.OriginalDestination, c.x.ResponseHeaders = c.facts.Downstream, c.facts.OriginalDestination, added

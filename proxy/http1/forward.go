@@ -50,6 +50,7 @@ func (c *conn) forward(ctx context.Context, target exchange.Target) (again bool)
 		// A kept connection that its upstream closed meanwhile says nothing of
 		// the upstream: nobody has answered a byte, so ask once more.
 		if a.reused && a.outcome.Failure == exchange.Reset && !a.heard && !a.sent {
+			c.tried(a)
 			anew = true
 			continue
 		}
@@ -85,10 +86,26 @@ func (c *conn) mayRetry(a *attempt) bool {
 
 // done tells the endpoint how it went.
 func (c *conn) done(a *attempt) {
+	c.tried(a)
 	if a.target.Endpoint != nil {
-		a.outcome.Duration = time.Duration(c.now - a.began)
 		a.target.Endpoint.Done(a.outcome)
 	}
+}
+
+// tried notes how an attempt went that is over now.
+func (c *conn) tried(a *attempt) {
+	a.outcome.Duration = time.Duration(c.now - a.began)
+	t := exchange.Try{
+		Upstream: a.target.Address, Detail: a.detail, Start: time.Duration(a.began - c.start), Connect: time.Duration(a.connect),
+		FirstByte: a.outcome.FirstByte, Duration: a.outcome.Duration, Failure: a.outcome.Failure, Status: uint16(a.outcome.Status),
+	}
+	if a.overflow {
+		t.Detail = exchange.CauseOverflow
+	}
+	if a.final {
+		t.GRPC = uint8(c.x.Record.GRPCStatus)
+	}
+	c.x.Tried(t)
 }
 
 // try makes one attempt. Afterwards the upstream connection is given back.
@@ -104,8 +121,11 @@ func (c *conn) try(ctx context.Context, a *attempt, anew bool, upgrade string) {
 	if up == nil {
 		var err error
 		c.timer.clear() // connecting has a limit of its own
-		if up, err = c.s.pool.open(ctx, &a.target); err != nil {
-			c.now = netio.Now()
+		up, err = c.s.pool.open(ctx, &a.target)
+		opened := netio.Now()
+		a.connect = opened - a.began
+		if err != nil {
+			c.now = opened
 			a.connectFailed(err)
 			return
 		}

@@ -80,6 +80,22 @@ func (m *message) Del(name string) {
 	}
 }
 
+// AppendHead implements exchange.Header: the bytes as they came, or what was set
+// if this is the sidecar's own answer.
+func (m *message) AppendHead(dst []byte, most int) (out []byte, form exchange.HeadForm, whole bool) {
+	if m.size > 0 && len(m.raw) >= m.size {
+		n := min(m.size, most)
+		return append(dst, m.raw[:n]...), exchange.HeadLines, n == m.size
+	}
+	limit := len(dst) + most
+	for i := range m.edits {
+		if dst, whole = exchange.AppendHeadField(dst, m.edits[i].Name, m.edits[i].Value, limit-len(dst)); !whole {
+			return dst, exchange.HeadList, false
+		}
+	}
+	return dst, exchange.HeadList, true
+}
+
 // dropped reads a field that does not go on, such as Upgrade.
 func (m *message) dropped(name string) string {
 	for i := range m.fields {

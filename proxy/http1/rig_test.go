@@ -27,6 +27,7 @@ type decider struct {
 	target exchange.Target
 	reply  *exchange.Reply
 	begin  func(*exchange.Exchange) // may be nil
+	end    func(*exchange.Exchange) // likewise
 
 	mu       sync.Mutex // guards the fields below
 	began    int
@@ -66,6 +67,9 @@ func (d *decider) End(x *exchange.Exchange) {
 	r := x.Record // its texts are views until now
 	for _, text := range []*string{&r.Method, &r.Path, &r.Host, &r.UserAgent} {
 		*text = strings.Clone(*text)
+	}
+	if d.end != nil {
+		d.end(x)
 	}
 	d.ended <- r
 }

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"golang.org/x/net/http2/hpack"
+
+	"github.com/telemesh/telemesh/proxy/exchange"
 )
 
 // fieldList is a message's header fields in their order, pseudo-headers first.
@@ -40,6 +42,20 @@ func (l *fieldList) Add(name, value string) { l.add(strings.ToLower(name), value
 
 // Del removes every field of the name.
 func (l *fieldList) Del(name string) { l.remove(0, name) }
+
+// AppendHead implements exchange.Header: the fields as they stand, which is as
+// they go on. To keep them as they came would cost each request a copy before
+// anybody has touched them, for a request ID and a trace context.
+func (l *fieldList) AppendHead(dst []byte, most int) (out []byte, form exchange.HeadForm, whole bool) {
+	limit := len(dst) + most
+	for i := range l.fields {
+		f := &l.fields[i]
+		if dst, whole = exchange.AppendHeadField(dst, f.Name, f.Value, limit-len(dst)); !whole {
+			return dst, exchange.HeadList, false
+		}
+	}
+	return dst, exchange.HeadList, true
+}
 
 func (l *fieldList) add(name, value string) {
 	l.fields = append(l.fields, hpack.HeaderField{Name: name, Value: value})

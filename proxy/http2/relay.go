@@ -213,6 +213,7 @@ func (st *stream) givenUp(b *batch, l *fieldList, status int) bool {
 	}
 	st.settled = true
 	st.target.Endpoint.Done(o)
+	st.tried(netio.Now(), o)
 	st.up.c.reset(b, &st.up, errCancel) // if the upstream did not want all of the request
 	st.again(b, target)
 	return true
@@ -236,6 +237,10 @@ func (st *stream) answerTrailers(b *batch, l *fieldList, end bool) {
 		st.readStatus(l)
 	}
 	st.x.Record.BytesOut += l.size()
+	if len(l.fields) > 0 {
+		st.trailers.fields = append(st.trailers.fields[:0], l.fields...)
+		st.x.Trailers = &st.trailers
+	}
 	st.respEnd = true
 	st.settle(exchange.Success)
 	if len(l.fields) == 0 {

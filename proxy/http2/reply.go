@@ -26,6 +26,10 @@ type failure struct {
 func (st *stream) failed(b *batch, f failure) {
 	outcome := st.outcome(f.kind)
 	st.settle(f.kind)
+	if st.trying {
+		st.tried(netio.Now(), exchange.Outcome{Failure: f.kind})
+		st.x.Tries[len(st.x.Tries)-1].Detail = f.cause
+	}
 	if st.headSent {
 		st.brokenOff(b, f)
 		return

@@ -27,6 +27,7 @@ type decider struct {
 	waits   bool
 	retries int32                           // attempts beyond the first
 	choose  func(x *exchange.Exchange) bool // whether to use reply
+	end     func(x *exchange.Exchange)      // may be nil
 
 	began, ended, answered, retried atomic.Int32
 	outcomes                        atomic.Int32 // told to the endpoint
@@ -72,6 +73,9 @@ func (d *decider) Respond(x *exchange.Exchange) {
 
 func (d *decider) End(x *exchange.Exchange) {
 	d.ended.Add(1)
+	if d.end != nil {
+		d.end(x)
+	}
 	if len(d.records) < cap(d.records) {
 		d.records <- x.Record
 	}

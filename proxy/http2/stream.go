@@ -63,6 +63,9 @@ type stream struct {
 	replayLost       bool // some of the body is not in replay
 
 	start, attemptStart, firstByte int64
+	connect                        int64 // how long the attempt waited for its connection
+	trying                         bool  // an attempt is under way that x.Tries has not
+	trailers                       fieldList
 	limits                         limits
 }
 
@@ -206,7 +209,7 @@ func (st *stream) decided(b *batch, target exchange.Target, reply *exchange.Repl
 
 // try begins an attempt at the target.
 func (st *stream) try(b *batch) {
-	st.attemptStart = netio.Now()
+	st.attemptStart, st.connect, st.trying = netio.Now(), 0, true
 	st.limits.attempt(st.attemptStart, st.target.Timeouts.PerTry)
 	st.limits.arm(st)
 	st.x.Record.Upstream = st.target.Address
@@ -254,6 +257,7 @@ func (st *stream) admitted(b *batch, turn uint64) bool {
 		return true
 	}
 	st.setWaiting(false)
+	st.connect = netio.Now() - st.attemptStart
 	return st.place(b)
 }
 
@@ -265,6 +269,7 @@ func (st *stream) unreachable(b *batch, turn uint64, _ error) {
 		return
 	}
 	st.setWaiting(false)
+	st.connect = netio.Now() - st.attemptStart
 	st.failed(b, failure{kind: exchange.ConnectFailure, flag: vocab.FlagUpstreamConnect, cause: "connection_failure", status: 503})
 }
 
@@ -284,6 +289,28 @@ func (st *stream) outcome(f exchange.Failure) exchange.Outcome {
 		o.FirstByte = time.Duration(st.firstByte - st.attemptStart)
 	}
 	return o
+}
+
+// end is how an attempt went that nothing has ended before its exchange.
+func (st *stream) end() exchange.Failure {
+	if st.respEnd {
+		return exchange.Success
+	}
+	return exchange.Local
+}
+
+// tried notes how an attempt went that is over now. Of the outcome it takes the
+// failure, and the statuses if there was no head that went downstream.
+func (st *stream) tried(now int64, o exchange.Outcome) {
+	st.trying = false
+	t := exchange.Try{
+		Upstream: st.target.Address, Detail: st.x.Record.Detail, Start: time.Duration(st.attemptStart - st.start), Connect: time.Duration(st.connect),
+		FirstByte: o.FirstByte, Duration: time.Duration(now - st.attemptStart), Failure: o.Failure, Status: uint16(o.Status), GRPC: uint8(o.GRPC),
+	}
+	if st.headSent && st.firstByte != 0 {
+		t.Status, t.GRPC, t.FirstByte = uint16(st.x.Record.Code), uint8(st.x.Record.GRPCStatus), time.Duration(st.firstByte-st.attemptStart)
+	}
+	st.x.Tried(t)
 }
 
 // leave ends the exchange of a downstream that has left.
@@ -310,7 +337,11 @@ func (st *stream) finish(b *batch) {
 	st.setWaiting(false)
 	st.settle(exchange.Local)
 	rec := &st.x.Record
-	rec.Duration = time.Duration(netio.Now() - st.start)
+	now := netio.Now()
+	rec.Duration = time.Duration(now - st.start)
+	if st.trying {
+		st.tried(now, exchange.Outcome{Failure: st.end()})
+	}
 	if st.firstByte != 0 {
 		rec.FirstByte = time.Duration(st.firstByte - st.start)
 	}
@@ -334,7 +365,11 @@ func (st *stream) recycle() {
 	st.up.clean()
 	st.req.clear()
 	st.resp.clear()
+	st.trailers.clear()
+	tries := st.x.Tries[:0]
+	clear(tries[:cap(tries)]) // of their texts
 	st.x, st.target = exchange.Exchange{}, exchange.Target{}
+	st.x.Tries, st.trying = tries, false
 	st.method, st.protocol = "", ""
 	st.gone, st.attached, st.headSent, st.respEnd, st.downSent = false, false, false, false, false
 	st.bridged, st.taken, st.paid = false, false, 0

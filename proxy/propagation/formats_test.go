@@ -218,6 +218,10 @@ func (s *slots) Add(name, value string) { s.Set(name, value) }
 
 func (s *slots) Del(name string) { s.Set(name, "") }
 
+func (*slots) AppendHead(dst []byte, _ int) ([]byte, exchange.HeadForm, bool) {
+	return dst, exchange.NoHead, true
+}
+
 func TestStampDoesNotAllocate(t *testing.T) {
 	for name, head := range map[string]fields{
 		"nothing":     {},

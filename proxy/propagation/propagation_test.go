@@ -17,6 +17,10 @@ func (f fields) Set(name, value string) { f[strings.ToLower(name)] = value }
 func (f fields) Add(name, value string) { f.Set(name, value) }
 func (f fields) Del(name string)        { delete(f, strings.ToLower(name)) }
 
+func (fields) AppendHead(dst []byte, _ int) ([]byte, exchange.HeadForm, bool) {
+	return dst, exchange.NoHead, true
+}
+
 func stamp(h fields) *exchange.Exchange {
 	x := &exchange.Exchange{Request: h}
 	Stamp(x)

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	telemetryv1 "github.com/telemesh/telemesh/api/telemetry/v1"
+	"github.com/telemesh/telemesh/proxy/detail"
 	"github.com/telemesh/telemesh/proxy/exchange"
 	"github.com/telemesh/telemesh/proxy/identity"
 )
@@ -51,6 +52,11 @@ func (k edgeKey) proto() *telemetryv1.Edge {
 type edge struct {
 	key  edgeKey
 	rows atomic.Pointer[[]*series] // replaced whole
+	// share of the details that triggers send.
+	share detail.Share
+	// slow is the latency above which a request is one, in nanoseconds; 0 while
+	// there were too few to say.
+	slow atomic.Int64
 }
 
 // row finds the series of an outcome. An edge has few: a scan is quicker than a

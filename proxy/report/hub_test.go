@@ -40,6 +40,8 @@ type fakeHub struct {
 	dropped  map[string]uint64
 	streams  int
 	received int
+	details  []*telemetryv1.Detail
+	answers  []*telemetryv1.OrderAnswer
 }
 
 // reaction of the hub to one batch.
@@ -50,6 +52,8 @@ type reaction struct {
 	die    bool // end the stream before it is taken
 	lost   bool // take it and end the stream without a word
 	newer  bool // take it, and say something that this version does not know
+	// orders go with an acknowledgement that confirms nothing.
+	orders []*telemetryv1.Order
 }
 
 func newFakeHub(t *testing.T, behave func(*telemetryv1.Batch) reaction) *fakeHub {
@@ -69,6 +73,9 @@ func (h *fakeHub) Push(stream grpc.BidiStreamingServer[telemetryv1.Batch, teleme
 			return nil
 		}
 		ack, r := h.take(b)
+		if len(r.orders) > 0 && stream.Send(&telemetryv1.Ack{Epoch: b.GetEpoch(), Orders: r.orders}) != nil {
+			return nil
+		}
 		switch {
 		case r.refuse:
 			stream.SetTrailer(metadata.Pairs(vocab.TrailerRefusedSequence, strconv.FormatUint(b.GetSequence(), 10)))
@@ -114,6 +121,8 @@ func (h *fakeHub) count(b *telemetryv1.Batch) {
 	for _, d := range b.GetDropped() {
 		h.dropped[d.GetReason()] = d.GetRecords()
 	}
+	h.details = append(h.details, b.GetDetails()...)
+	h.answers = append(h.answers, b.GetOrderAnswers()...)
 	dec, err := record.NewDecoder()
 	if err != nil {
 		h.t.Error(err)

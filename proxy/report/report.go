@@ -12,6 +12,7 @@ import (
 	"github.com/telemesh/telemesh/api/telemetry/record"
 	telemetryv1 "github.com/telemesh/telemesh/api/telemetry/v1"
 	"github.com/telemesh/telemesh/internal/vocab"
+	"github.com/telemesh/telemesh/proxy/detail"
 	"github.com/telemesh/telemesh/proxy/exchange"
 	"github.com/telemesh/telemesh/proxy/identity"
 )
@@ -34,8 +35,9 @@ const (
 
 // Store counts and remembers. Safe for concurrent use.
 type Store struct {
-	edges edges
-	ring  ring
+	edges   edges
+	ring    ring
+	details *detail.Details
 
 	mu     sync.RWMutex // guards the field below
 	series []*series    // of all edges
@@ -43,9 +45,12 @@ type Store struct {
 	overflowed atomic.Uint64
 }
 
-// NewStore returns an empty store.
-func NewStore() *Store {
-	s := &Store{}
+// NewStore returns an empty store that keeps no details of requests.
+func NewStore() *Store { return NewStoreWith(detail.New(detail.Options{})) }
+
+// NewStoreWith returns an empty store that gives details what it observes.
+func NewStoreWith(details *detail.Details) *Store {
+	s := &Store{details: details}
 	s.edges.init()
 	s.ring.init()
 	return s
@@ -66,6 +71,7 @@ func (s *Store) Observe(x *exchange.Exchange) {
 	}
 	row.observe(&x.Record)
 	s.ring.push(x.Shard, e, &x.Record, row.notable || isSlow(&x.Record))
+	s.details.Keep(x, e.trigger(&x.Record), &e.share)
 }
 
 // add makes the series of an outcome that is new on its edge.
@@ -178,9 +184,10 @@ func (b *builder) edge(e *edge) uint32 {
 // for a series, beside one block of records of a few KiB each at the very most.
 const batchSeries = 2000
 
-// batch builds the next batch of changed series and a whole block, and reports
-// whether there is more to tell at once. The batch is nil when there is nothing.
-func (s *Store) batch(enc *record.Encoder, now time.Time) (out *telemetryv1.Batch, more bool) {
+// batch builds the next batch of changed series and a whole block, with details
+// if there is a hub to take them, and reports whether there is more to tell at
+// once. The batch is nil when there is nothing.
+func (s *Store) batch(enc *record.Encoder, now time.Time, details bool) (out *telemetryv1.Batch, more bool) {
 	block, more := s.ring.take()
 	defer s.ring.giveBack(block)
 	b := newBuilder(block)
@@ -194,7 +201,24 @@ func (s *Store) batch(enc *record.Encoder, now time.Time) (out *telemetryv1.Batc
 		}
 		b.aggregates = append(b.aggregates, one.proto(b.edge(one.edge), true))
 	})
-	return b.batch(block, enc, now), more
+	out = b.batch(block, enc, now)
+	if details {
+		out, more = s.addDetails(out, more, now)
+	}
+	return out, more
+}
+
+// addDetails puts what waits into a batch, or one of its own.
+func (s *Store) addDetails(b *telemetryv1.Batch, more bool, now time.Time) (*telemetryv1.Batch, bool) {
+	details, answers, rest := s.details.Take()
+	if len(details) == 0 && len(answers) == 0 {
+		return b, more
+	}
+	if b == nil {
+		b = &telemetryv1.Batch{TimeUnixNano: now.UnixNano()}
+	}
+	b.Details, b.OrderAnswers = details, answers
+	return b, more || rest
 }
 
 // recordBatch is batch for a whole block alone.

@@ -111,7 +111,7 @@ func TestSeriesBeyondTheBoundAreCountedTogether(t *testing.T) {
 	enc := newEncoder(t)
 	told := 0
 	for more := true; more; {
-		b, left := s.batch(enc, time.Unix(1, 0))
+		b, left := s.batch(enc, time.Unix(1, 0), true)
 		if n := proto.Size(b); n > 8<<20 {
 			t.Fatalf("a batch has %d bytes", n)
 		}
@@ -130,7 +130,7 @@ func TestBatchesOfLongTextStaySmall(t *testing.T) {
 		x.Record.Attributes = map[string]string{"k": strings.Repeat("y", 1000)}
 		s.Observe(x)
 	}
-	b, more := s.batch(newEncoder(t), time.Unix(1, 0))
+	b, more := s.batch(newEncoder(t), time.Unix(1, 0), true)
 	if n := b.GetRecordCount(); !more || n != blockRecords || proto.Size(b) > 2<<20 {
 		t.Errorf("%d records in %d bytes, more = %v; want a block in less than 2 MiB, and more", n, proto.Size(b), more)
 	}
@@ -142,7 +142,7 @@ func TestTextThatIsNotUTF8DoesNotStopReports(t *testing.T) {
 	x.Source.Workload, x.Source.Namespace, x.DestinationService = "evil\xff", "\xc3\x28", "host\xfe"
 	s.Observe(x)
 	s.ring.flush()
-	b, _ := s.batch(newEncoder(t), time.Unix(1, 0))
+	b, _ := s.batch(newEncoder(t), time.Unix(1, 0), true)
 	if _, err := proto.Marshal(b); err != nil {
 		t.Errorf("encode batch: %v", err)
 	}
@@ -152,15 +152,15 @@ func TestABatchTellsASeriesOnlyWhenItChanged(t *testing.T) {
 	s, enc := NewStore(), newEncoder(t)
 	s.Observe(request(200, "/"))
 	s.ring.flush()
-	first, _ := s.batch(enc, time.Unix(1, 0))
+	first, _ := s.batch(enc, time.Unix(1, 0), true)
 	if len(first.GetAggregates()) != 1 || len(first.GetAggregates()[0].GetExemplars()) != 1 {
 		t.Fatalf("first batch = %v, want one series with its exemplar", first)
 	}
-	if b, _ := s.batch(enc, time.Unix(1, 0)); b != nil {
+	if b, _ := s.batch(enc, time.Unix(1, 0), true); b != nil {
 		t.Errorf("second batch = %v, want none", b)
 	}
 	s.retell()
-	again, _ := s.batch(enc, time.Unix(1, 0))
+	again, _ := s.batch(enc, time.Unix(1, 0), true)
 	if len(again.GetAggregates()) != 1 || again.GetAggregates()[0].GetRequests() != 1 {
 		t.Errorf("retold = %v, want the series as it was", again)
 	}

@@ -32,6 +32,8 @@ const (
 	// What is sent and not yet acknowledged is bounded by both.
 	maxUnackedBatches = 600
 	maxUnackedBytes   = 32 << 20
+	// orderedEvery is the least time between two flushes because of orders.
+	orderedEvery = 50 * time.Millisecond
 	// Gauges are told this often without a request (at process.UntilBeat), so that
 	// the hub knows an idle sidecar from a dead one.
 	heartbeat = 2 * time.Second
@@ -69,6 +71,8 @@ type Sender struct {
 	unackedBytes  int
 	unsent        int // index into unacked of the first batch the stream has not carried
 	lastHeartbeat time.Time
+	lastJudged    time.Time
+	lastOrdered   time.Time // when orders were answered last
 	away          bool
 }
 
@@ -181,6 +185,10 @@ func (s *Sender) stream(ctx context.Context, grace time.Duration) error {
 			s.cutRecords()
 		case ack := <-acks:
 			s.acknowledge(ack)
+			if orders := ack.GetOrders(); len(orders) > 0 {
+				silent = false
+				flush.Reset(s.order(orders))
+			}
 		case err := <-failed:
 			failed <- err // for end and the deferred wait
 			return s.end(stream, acks, failed, err)
@@ -189,6 +197,15 @@ func (s *Sender) stream(ctx context.Context, grace time.Duration) error {
 			s.cut(true)
 		}
 	}
+}
+
+// order has the store look for what the hub asks for, and returns when to tell.
+func (s *Sender) order(orders []*telemetryv1.Order) (wait time.Duration) {
+	s.o.Store.details.Order(orders)
+	now := time.Now()
+	wait = max(s.lastOrdered.Add(orderedEvery).Sub(now), 0)
+	s.lastOrdered = now.Add(wait)
+	return wait
 }
 
 // cancelAfter cancels when grace is over, or what Insist says by then.
@@ -262,10 +279,14 @@ func (s *Sender) cut(connected bool) (told bool) {
 		// And not while nothing can be sent, because blocks are counted whole.
 		s.o.Store.ring.flush()
 		s.o.Store.ring.trim()
+		if now := time.Now(); now.Sub(s.lastJudged) >= judgeEvery {
+			s.lastJudged = now
+			s.o.Store.judge()
+		}
 	}
 	for s.room() {
 		now := time.Now()
-		b, more := s.o.Store.batch(s.encoder, now)
+		b, more := s.o.Store.batch(s.encoder, now, connected)
 		if b == nil {
 			if now.Sub(s.lastHeartbeat) < every {
 				return told
@@ -360,7 +381,8 @@ func (s *Sender) forgetRefused(trailer metadata.MD, err error) bool {
 	return true
 }
 
-// acknowledge forgets every batch up to the acknowledged one.
+// acknowledge forgets every batch up to the acknowledged one. One that brings
+// orders may say again what another has said, or nothing: sequence 0.
 func (s *Sender) acknowledge(ack *telemetryv1.Ack) {
 	if ack.GetEpoch() != s.o.Epoch {
 		return

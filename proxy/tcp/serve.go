@@ -187,7 +187,13 @@ type leg struct {
 // sent, so that another target may be tried.
 func (l *leg) attempt(ctx context.Context, t exchange.Target, spare *spare) (o exchange.Outcome, again bool) {
 	start := netio.Now()
-	defer func() { o.Duration = time.Duration(netio.Now() - start) }()
+	defer func() {
+		o.Duration = time.Duration(netio.Now() - start)
+		l.x.Tried(exchange.Try{
+			Upstream: t.Address, Detail: l.x.Record.Detail, Start: time.Duration(start - l.began), FirstByte: o.FirstByte,
+			Duration: o.Duration, Failure: o.Failure,
+		})
+	}()
 	rec := &l.x.Record
 	rec.Upstream = t.Address
 	rec.Attempts++

@@ -50,6 +50,10 @@ type Accepted struct {
 	Batch   *telemetryv1.Batch
 	Columns *record.Columns
 	Deltas  []counters.Delta
+	// Details and Answers came with the batch, which has them no more: the log is
+	// not for them. They are the receiver's.
+	Details []*telemetryv1.Detail
+	Answers []*telemetryv1.OrderAnswer
 }
 
 // Options of a Server.
@@ -77,6 +81,8 @@ type Server struct {
 
 	admission *admission
 	pressure  *pressure
+
+	outboxes outboxes
 }
 
 type pending struct {
@@ -136,10 +142,12 @@ func (s *Server) Push(stream grpc.BidiStreamingServer[telemetryv1.Batch, telemet
 	ctx, cancel := context.WithCancel(stream.Context())
 	defer cancel()
 	results := make(chan result, queueBatches)
+	box := &outbox{orders: make(chan *telemetryv1.Order, maxWaiting)}
+	defer s.outboxes.close(box)
 	sent := make(chan error, 1)
-	go func() { sent <- acknowledge(ctx, stream, results) }()
+	go func() { sent <- acknowledge(ctx, stream, results, box) }()
 	received := make(chan error, 1)
-	go func() { received <- s.receive(ctx, stream, results) }()
+	go func() { received <- s.receive(ctx, stream, results, box) }()
 
 	select {
 	case err := <-received:
@@ -156,7 +164,7 @@ func (s *Server) Push(stream grpc.BidiStreamingServer[telemetryv1.Batch, telemet
 // receive hands batches to the writer until the stream ends. A batch that
 // cannot be taken ends the stream with its sequence in the trailer, so that the
 // sender gives up on that one and no other.
-func (s *Server) receive(ctx context.Context, stream grpc.BidiStreamingServer[telemetryv1.Batch, telemetryv1.Ack], results chan<- result) error {
+func (s *Server) receive(ctx context.Context, stream grpc.BidiStreamingServer[telemetryv1.Batch, telemetryv1.Ack], results chan<- result, box *outbox) error {
 	for {
 		if s.admission.gate(ctx) != nil {
 			return nil
@@ -190,6 +198,7 @@ func (s *Server) receive(ctx context.Context, stream grpc.BidiStreamingServer[te
 			stream.SetTrailer(metadata.Pairs(vocab.TrailerRefusedSequence, strconv.FormatUint(b.GetSequence(), 10)))
 			return status.Error(codes.InvalidArgument, err.Error())
 		}
+		s.outboxes.open(box, b)
 		select {
 		case s.queue <- pending{accepted: Accepted{Batch: b, Columns: columns}, ticket: t, done: results}:
 		case <-ctx.Done():
@@ -225,15 +234,22 @@ func (s *Server) reject(b *telemetryv1.Batch, err error) {
 }
 
 // acknowledge sends the newest acknowledgement; results come in the order of
-// the sequences, so an older one is covered by it.
-func acknowledge(ctx context.Context, stream grpc.BidiStreamingServer[telemetryv1.Batch, telemetryv1.Ack], results <-chan result) error {
+// the sequences, so an older one is covered by it. Orders go with one that says
+// the newest sequence again.
+func acknowledge(ctx context.Context, stream grpc.BidiStreamingServer[telemetryv1.Batch, telemetryv1.Ack], results <-chan result, box *outbox) error {
+	newest := uint64(0)
 	for {
 		select {
 		case r := <-results:
 			if r.err != nil {
 				return status.Error(codes.Unavailable, r.err.Error())
 			}
+			newest = r.ack.GetSequence()
 			if err := stream.Send(r.ack); err != nil {
+				return err
+			}
+		case o := <-box.orders:
+			if err := stream.Send(&telemetryv1.Ack{Epoch: box.epoch, Sequence: newest, Orders: box.gather(o)}); err != nil {
 				return err
 			}
 		case <-ctx.Done():
@@ -257,6 +273,9 @@ func (s *Server) check(b *telemetryv1.Batch) (*record.Columns, error) {
 		if err := checkRow(b, a); err != nil {
 			return nil, fmt.Errorf("aggregate %d: %w", i, err)
 		}
+	}
+	if err := checkDetails(b); err != nil {
+		return nil, err
 	}
 	columns := s.columns.Get().(*record.Columns)
 	if err := s.decoder.DecodeTo(columns, b.GetRecords(), int(b.GetRecordCount())); err != nil {
@@ -336,6 +355,8 @@ func (s *Server) commit(list []pending) {
 		if failed != nil {
 			continue
 		}
+		p.accepted.Details, p.accepted.Answers = b.GetDetails(), b.GetOrderAnswers()
+		b.Details, b.OrderAnswers = nil, nil
 		if failed = s.o.Log.Append(b, p.accepted.Columns); failed != nil {
 			continue
 		}

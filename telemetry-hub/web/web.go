@@ -19,6 +19,7 @@ import (
 
 	"github.com/telemesh/telemesh/internal/ids"
 	"github.com/telemesh/telemesh/internal/vocab"
+	"github.com/telemesh/telemesh/telemetry-hub/details"
 	"github.com/telemesh/telemesh/telemetry-hub/graph"
 	"github.com/telemesh/telemesh/telemetry-hub/metrics"
 	"github.com/telemesh/telemesh/telemetry-hub/store"
@@ -34,11 +35,13 @@ const (
 
 // Options of a Server.
 type Options struct {
-	Graph    *graph.Graph
-	Feeds    *graph.Feeds
-	Store    *store.Store
-	Tap      *tap.Tap
-	Metrics  *metrics.API
+	Graph   *graph.Graph
+	Feeds   *graph.Feeds
+	Store   *store.Store
+	Tap     *tap.Tap
+	Metrics *metrics.API
+	// Details of requests; nil has none.
+	Details  *details.Collector
 	Gatherer prometheus.Gatherer
 	Registry prometheus.Registerer
 	// Status and Policies build their documents.
@@ -148,6 +151,11 @@ func (s *Server) request(w http.ResponseWriter, r *http.Request) {
 	if p, ok := ids.ParseTraceparent(id); ok {
 		id = p.TraceID.String()
 	}
+	wait, ok := detailWait(r.URL.Query().Get("detail"))
+	if !ok {
+		refuse(w, http.StatusBadRequest, "detail="+r.URL.Query().Get("detail")+" is none of wait, kept and no", "leave it out for what the hub has, and to have the rest ordered")
+		return
+	}
 	began := time.Now()
 	found, err := s.o.Store.Find(r.Context(), id)
 	s.lookup.Observe(time.Since(began).Seconds())
@@ -172,6 +180,9 @@ func (s *Server) request(w http.ResponseWriter, r *http.Request) {
 	t := trace.Assemble(rows)
 	if incomplete {
 		t.Gaps = append(t.Gaps, "some hops may be missing: "+err.Error())
+	}
+	if wait != noDetail {
+		s.addDetails(r.Context(), &t, found, wait)
 	}
 	respond(w, t)
 }

@@ -149,3 +149,14 @@ func TestGraphStreamResumesAfterTheLastEvent(t *testing.T) {
 		t.Errorf("an unknown ID brought %q, want the whole graph", name)
 	}
 }
+
+func TestDetailIsWaitOrNo(t *testing.T) {
+	srv := newServer(t)
+	for query, want := range map[string]int{"": 404, "?detail=wait": 404, "?detail=no": 404, "?detail=kept": 404, "?detail=all": 400} {
+		resp := get(t, srv, "/api/mesh/v1/requests/x"+query, "")
+		var e topologyv1.Error
+		if err := json.NewDecoder(resp.Body).Decode(&e); err != nil || resp.StatusCode != want || e.Hint == "" {
+			t.Errorf("%q: %d %+v, %v", query, resp.StatusCode, e, err)
+		}
+	}
+}

@@ -102,7 +102,12 @@ type Batch struct {
 	// Verdicts of local policy, cumulative per (policy, rule, decision).
 	PolicyCounters []*PolicyCounter `protobuf:"bytes,11,rep,name=policy_counters,json=policyCounters,proto3" json:"policy_counters,omitempty"`
 	// Thin records that were dropped in this epoch, cumulative, by reason.
-	Dropped       []*Dropped `protobuf:"bytes,12,rep,name=dropped,proto3" json:"dropped,omitempty"`
+	Dropped []*Dropped `protobuf:"bytes,12,rep,name=dropped,proto3" json:"dropped,omitempty"`
+	// Tier 2: thick details of single requests, at most 64 and 2 MiB of them. What
+	// is secret was taken out before.
+	Details []*Detail `protobuf:"bytes,13,rep,name=details,proto3" json:"details,omitempty"`
+	// What became of orders, at most 64.
+	OrderAnswers  []*OrderAnswer `protobuf:"bytes,14,rep,name=order_answers,json=orderAnswers,proto3" json:"order_answers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -221,6 +226,552 @@ func (x *Batch) GetDropped() []*Dropped {
 	return nil
 }
 
+func (x *Batch) GetDetails() []*Detail {
+	if x != nil {
+		return x.Details
+	}
+	return nil
+}
+
+func (x *Batch) GetOrderAnswers() []*OrderAnswer {
+	if x != nil {
+		return x.OrderAnswers
+	}
+	return nil
+}
+
+// Detail is what a sidecar remembers of one request beyond its thin record,
+// which trace_id, span_id and reporter name.
+type Detail struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	TraceId  []byte                 `protobuf:"bytes,1,opt,name=trace_id,json=traceId,proto3" json:"trace_id,omitempty"`
+	SpanId   []byte                 `protobuf:"bytes,2,opt,name=span_id,json=spanId,proto3" json:"span_id,omitempty"`
+	Reporter Reporter               `protobuf:"varint,3,opt,name=reporter,proto3,enum=telemesh.telemetry.v1.Reporter" json:"reporter,omitempty"`
+	// Start of the request, Unix nanoseconds of the sender's clock.
+	StartUnixNano int64 `protobuf:"varint,4,opt,name=start_unix_nano,json=startUnixNano,proto3" json:"start_unix_nano,omitempty"`
+	// Why it was sent: vocab.Trigger....
+	Trigger string `protobuf:"bytes,5,opt,name=trigger,proto3" json:"trigger,omitempty"`
+	// The heads and the answer's trailers, absent if there was none.
+	Request  *Head `protobuf:"bytes,6,opt,name=request,proto3" json:"request,omitempty"`
+	Response *Head `protobuf:"bytes,7,opt,name=response,proto3" json:"response,omitempty"`
+	Trailers *Head `protobuf:"bytes,8,opt,name=trailers,proto3" json:"trailers,omitempty"`
+	// In their order; the last one gave the answer, if there is one.
+	Attempts  []*Attempt        `protobuf:"bytes,9,rep,name=attempts,proto3" json:"attempts,omitempty"`
+	Decisions []*PolicyDecision `protobuf:"bytes,10,rep,name=decisions,proto3" json:"decisions,omitempty"`
+	// Where the request's time went, from its start. duration_nanos is all of it,
+	// first_byte_nanos the time to the upstream's first byte, 0 without one.
+	DurationNanos  int64 `protobuf:"varint,11,opt,name=duration_nanos,json=durationNanos,proto3" json:"duration_nanos,omitempty"`
+	FirstByteNanos int64 `protobuf:"varint,12,opt,name=first_byte_nanos,json=firstByteNanos,proto3" json:"first_byte_nanos,omitempty"`
+	// policy_nanos is how long policy took to decide, 0 if there was none.
+	PolicyNanos   int64 `protobuf:"varint,13,opt,name=policy_nanos,json=policyNanos,proto3" json:"policy_nanos,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Detail) Reset() {
+	*x = Detail{}
+	mi := &file_telemetry_v1_telemetry_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Detail) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Detail) ProtoMessage() {}
+
+func (x *Detail) ProtoReflect() protoreflect.Message {
+	mi := &file_telemetry_v1_telemetry_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Detail.ProtoReflect.Descriptor instead.
+func (*Detail) Descriptor() ([]byte, []int) {
+	return file_telemetry_v1_telemetry_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Detail) GetTraceId() []byte {
+	if x != nil {
+		return x.TraceId
+	}
+	return nil
+}
+
+func (x *Detail) GetSpanId() []byte {
+	if x != nil {
+		return x.SpanId
+	}
+	return nil
+}
+
+func (x *Detail) GetReporter() Reporter {
+	if x != nil {
+		return x.Reporter
+	}
+	return Reporter_REPORTER_UNSPECIFIED
+}
+
+func (x *Detail) GetStartUnixNano() int64 {
+	if x != nil {
+		return x.StartUnixNano
+	}
+	return 0
+}
+
+func (x *Detail) GetTrigger() string {
+	if x != nil {
+		return x.Trigger
+	}
+	return ""
+}
+
+func (x *Detail) GetRequest() *Head {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+func (x *Detail) GetResponse() *Head {
+	if x != nil {
+		return x.Response
+	}
+	return nil
+}
+
+func (x *Detail) GetTrailers() *Head {
+	if x != nil {
+		return x.Trailers
+	}
+	return nil
+}
+
+func (x *Detail) GetAttempts() []*Attempt {
+	if x != nil {
+		return x.Attempts
+	}
+	return nil
+}
+
+func (x *Detail) GetDecisions() []*PolicyDecision {
+	if x != nil {
+		return x.Decisions
+	}
+	return nil
+}
+
+func (x *Detail) GetDurationNanos() int64 {
+	if x != nil {
+		return x.DurationNanos
+	}
+	return 0
+}
+
+func (x *Detail) GetFirstByteNanos() int64 {
+	if x != nil {
+		return x.FirstByteNanos
+	}
+	return 0
+}
+
+func (x *Detail) GetPolicyNanos() int64 {
+	if x != nil {
+		return x.PolicyNanos
+	}
+	return 0
+}
+
+// Head is the head of a message as the sidecar saw it.
+type Head struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// HTTP/1's first line; empty for HTTP/2, which has pseudo-headers.
+	Line   string         `protobuf:"bytes,1,opt,name=line,proto3" json:"line,omitempty"`
+	Fields []*HeaderField `protobuf:"bytes,2,rep,name=fields,proto3" json:"fields,omitempty"`
+	// Some of it was too long to be kept.
+	Truncated     bool `protobuf:"varint,3,opt,name=truncated,proto3" json:"truncated,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Head) Reset() {
+	*x = Head{}
+	mi := &file_telemetry_v1_telemetry_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Head) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Head) ProtoMessage() {}
+
+func (x *Head) ProtoReflect() protoreflect.Message {
+	mi := &file_telemetry_v1_telemetry_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Head.ProtoReflect.Descriptor instead.
+func (*Head) Descriptor() ([]byte, []int) {
+	return file_telemetry_v1_telemetry_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Head) GetLine() string {
+	if x != nil {
+		return x.Line
+	}
+	return ""
+}
+
+func (x *Head) GetFields() []*HeaderField {
+	if x != nil {
+		return x.Fields
+	}
+	return nil
+}
+
+func (x *Head) GetTruncated() bool {
+	if x != nil {
+		return x.Truncated
+	}
+	return false
+}
+
+type HeaderField struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Text that is not UTF-8 has U+FFFD where it is not.
+	Value string `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	// The value is not here: value says how long it was.
+	Redacted      bool `protobuf:"varint,3,opt,name=redacted,proto3" json:"redacted,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HeaderField) Reset() {
+	*x = HeaderField{}
+	mi := &file_telemetry_v1_telemetry_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeaderField) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeaderField) ProtoMessage() {}
+
+func (x *HeaderField) ProtoReflect() protoreflect.Message {
+	mi := &file_telemetry_v1_telemetry_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeaderField.ProtoReflect.Descriptor instead.
+func (*HeaderField) Descriptor() ([]byte, []int) {
+	return file_telemetry_v1_telemetry_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *HeaderField) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *HeaderField) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+func (x *HeaderField) GetRedacted() bool {
+	if x != nil {
+		return x.Redacted
+	}
+	return false
+}
+
+// Attempt is one try to have the request answered.
+type Attempt struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Upstream string                 `protobuf:"bytes,1,opt,name=upstream,proto3" json:"upstream,omitempty"`
+	// From the request's start.
+	StartNanos int64 `protobuf:"varint,2,opt,name=start_nanos,json=startNanos,proto3" json:"start_nanos,omitempty"`
+	// How long the attempt waited for its connection; 0 on one that was there.
+	ConnectNanos int64 `protobuf:"varint,3,opt,name=connect_nanos,json=connectNanos,proto3" json:"connect_nanos,omitempty"`
+	// From the attempt's start to the answer's first byte, 0 without one.
+	FirstByteNanos int64 `protobuf:"varint,4,opt,name=first_byte_nanos,json=firstByteNanos,proto3" json:"first_byte_nanos,omitempty"`
+	DurationNanos  int64 `protobuf:"varint,5,opt,name=duration_nanos,json=durationNanos,proto3" json:"duration_nanos,omitempty"`
+	// HTTP status of its answer, 0 without one.
+	Status uint32 `protobuf:"varint,6,opt,name=status,proto3" json:"status,omitempty"`
+	// gRPC's status in text, empty without one.
+	GrpcStatus string `protobuf:"bytes,7,opt,name=grpc_status,json=grpcStatus,proto3" json:"grpc_status,omitempty"`
+	// ok, or why it failed: connect_failure, refused, reset, timeout,
+	// protocol_error, local.
+	Result string `protobuf:"bytes,8,opt,name=result,proto3" json:"result,omitempty"`
+	// Envoy's response code details of the failure, empty without one.
+	Detail        string `protobuf:"bytes,9,opt,name=detail,proto3" json:"detail,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Attempt) Reset() {
+	*x = Attempt{}
+	mi := &file_telemetry_v1_telemetry_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Attempt) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Attempt) ProtoMessage() {}
+
+func (x *Attempt) ProtoReflect() protoreflect.Message {
+	mi := &file_telemetry_v1_telemetry_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Attempt.ProtoReflect.Descriptor instead.
+func (*Attempt) Descriptor() ([]byte, []int) {
+	return file_telemetry_v1_telemetry_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Attempt) GetUpstream() string {
+	if x != nil {
+		return x.Upstream
+	}
+	return ""
+}
+
+func (x *Attempt) GetStartNanos() int64 {
+	if x != nil {
+		return x.StartNanos
+	}
+	return 0
+}
+
+func (x *Attempt) GetConnectNanos() int64 {
+	if x != nil {
+		return x.ConnectNanos
+	}
+	return 0
+}
+
+func (x *Attempt) GetFirstByteNanos() int64 {
+	if x != nil {
+		return x.FirstByteNanos
+	}
+	return 0
+}
+
+func (x *Attempt) GetDurationNanos() int64 {
+	if x != nil {
+		return x.DurationNanos
+	}
+	return 0
+}
+
+func (x *Attempt) GetStatus() uint32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
+}
+
+func (x *Attempt) GetGrpcStatus() string {
+	if x != nil {
+		return x.GrpcStatus
+	}
+	return ""
+}
+
+func (x *Attempt) GetResult() string {
+	if x != nil {
+		return x.Result
+	}
+	return ""
+}
+
+func (x *Attempt) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+// PolicyDecision is what one policy said of the request.
+type PolicyDecision struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Policy        string                 `protobuf:"bytes,1,opt,name=policy,proto3" json:"policy,omitempty"`
+	Rule          string                 `protobuf:"bytes,2,opt,name=rule,proto3" json:"rule,omitempty"`
+	Verdict       string                 `protobuf:"bytes,3,opt,name=verdict,proto3" json:"verdict,omitempty"`
+	DurationNanos int64                  `protobuf:"varint,4,opt,name=duration_nanos,json=durationNanos,proto3" json:"duration_nanos,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PolicyDecision) Reset() {
+	*x = PolicyDecision{}
+	mi := &file_telemetry_v1_telemetry_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PolicyDecision) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PolicyDecision) ProtoMessage() {}
+
+func (x *PolicyDecision) ProtoReflect() protoreflect.Message {
+	mi := &file_telemetry_v1_telemetry_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PolicyDecision.ProtoReflect.Descriptor instead.
+func (*PolicyDecision) Descriptor() ([]byte, []int) {
+	return file_telemetry_v1_telemetry_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *PolicyDecision) GetPolicy() string {
+	if x != nil {
+		return x.Policy
+	}
+	return ""
+}
+
+func (x *PolicyDecision) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *PolicyDecision) GetVerdict() string {
+	if x != nil {
+		return x.Verdict
+	}
+	return ""
+}
+
+func (x *PolicyDecision) GetDurationNanos() int64 {
+	if x != nil {
+		return x.DurationNanos
+	}
+	return 0
+}
+
+// OrderAnswer says what became of one order.
+type OrderAnswer struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Order uint64                 `protobuf:"varint,1,opt,name=order,proto3" json:"order,omitempty"`
+	// How many details were found; they are in this batch or the next ones.
+	Found uint32 `protobuf:"varint,2,opt,name=found,proto3" json:"found,omitempty"`
+	// Why there are none, or fewer: vocab.NoDetail....
+	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// How far back the sidecar's ring reaches.
+	HorizonNanos  int64 `protobuf:"varint,4,opt,name=horizon_nanos,json=horizonNanos,proto3" json:"horizon_nanos,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OrderAnswer) Reset() {
+	*x = OrderAnswer{}
+	mi := &file_telemetry_v1_telemetry_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OrderAnswer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OrderAnswer) ProtoMessage() {}
+
+func (x *OrderAnswer) ProtoReflect() protoreflect.Message {
+	mi := &file_telemetry_v1_telemetry_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OrderAnswer.ProtoReflect.Descriptor instead.
+func (*OrderAnswer) Descriptor() ([]byte, []int) {
+	return file_telemetry_v1_telemetry_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *OrderAnswer) GetOrder() uint64 {
+	if x != nil {
+		return x.Order
+	}
+	return 0
+}
+
+func (x *OrderAnswer) GetFound() uint32 {
+	if x != nil {
+		return x.Found
+	}
+	return 0
+}
+
+func (x *OrderAnswer) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *OrderAnswer) GetHorizonNanos() int64 {
+	if x != nil {
+		return x.HorizonNanos
+	}
+	return 0
+}
+
 // Identity names one end of an edge. Empty means unknown.
 type Identity struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -240,7 +791,7 @@ type Identity struct {
 
 func (x *Identity) Reset() {
 	*x = Identity{}
-	mi := &file_telemetry_v1_telemetry_proto_msgTypes[1]
+	mi := &file_telemetry_v1_telemetry_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -252,7 +803,7 @@ func (x *Identity) String() string {
 func (*Identity) ProtoMessage() {}
 
 func (x *Identity) ProtoReflect() protoreflect.Message {
-	mi := &file_telemetry_v1_telemetry_proto_msgTypes[1]
+	mi := &file_telemetry_v1_telemetry_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -265,7 +816,7 @@ func (x *Identity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Identity.ProtoReflect.Descriptor instead.
 func (*Identity) Descriptor() ([]byte, []int) {
-	return file_telemetry_v1_telemetry_proto_rawDescGZIP(), []int{1}
+	return file_telemetry_v1_telemetry_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Identity) GetCluster() string {
@@ -333,7 +884,7 @@ type Edge struct {
 
 func (x *Edge) Reset() {
 	*x = Edge{}
-	mi := &file_telemetry_v1_telemetry_proto_msgTypes[2]
+	mi := &file_telemetry_v1_telemetry_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -345,7 +896,7 @@ func (x *Edge) String() string {
 func (*Edge) ProtoMessage() {}
 
 func (x *Edge) ProtoReflect() protoreflect.Message {
-	mi := &file_telemetry_v1_telemetry_proto_msgTypes[2]
+	mi := &file_telemetry_v1_telemetry_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -358,7 +909,7 @@ func (x *Edge) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Edge.ProtoReflect.Descriptor instead.
 func (*Edge) Descriptor() ([]byte, []int) {
-	return file_telemetry_v1_telemetry_proto_rawDescGZIP(), []int{2}
+	return file_telemetry_v1_telemetry_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Edge) GetReporter() Reporter {
@@ -433,7 +984,7 @@ type Aggregate struct {
 
 func (x *Aggregate) Reset() {
 	*x = Aggregate{}
-	mi := &file_telemetry_v1_telemetry_proto_msgTypes[3]
+	mi := &file_telemetry_v1_telemetry_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -445,7 +996,7 @@ func (x *Aggregate) String() string {
 func (*Aggregate) ProtoMessage() {}
 
 func (x *Aggregate) ProtoReflect() protoreflect.Message {
-	mi := &file_telemetry_v1_telemetry_proto_msgTypes[3]
+	mi := &file_telemetry_v1_telemetry_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -458,7 +1009,7 @@ func (x *Aggregate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Aggregate.ProtoReflect.Descriptor instead.
 func (*Aggregate) Descriptor() ([]byte, []int) {
-	return file_telemetry_v1_telemetry_proto_rawDescGZIP(), []int{3}
+	return file_telemetry_v1_telemetry_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Aggregate) GetEdge() uint32 {
@@ -586,7 +1137,7 @@ type Exemplar struct {
 
 func (x *Exemplar) Reset() {
 	*x = Exemplar{}
-	mi := &file_telemetry_v1_telemetry_proto_msgTypes[4]
+	mi := &file_telemetry_v1_telemetry_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -598,7 +1149,7 @@ func (x *Exemplar) String() string {
 func (*Exemplar) ProtoMessage() {}
 
 func (x *Exemplar) ProtoReflect() protoreflect.Message {
-	mi := &file_telemetry_v1_telemetry_proto_msgTypes[4]
+	mi := &file_telemetry_v1_telemetry_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -611,7 +1162,7 @@ func (x *Exemplar) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Exemplar.ProtoReflect.Descriptor instead.
 func (*Exemplar) Descriptor() ([]byte, []int) {
-	return file_telemetry_v1_telemetry_proto_rawDescGZIP(), []int{4}
+	return file_telemetry_v1_telemetry_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Exemplar) GetBucket() uint32 {
@@ -664,7 +1215,7 @@ type Saturation struct {
 
 func (x *Saturation) Reset() {
 	*x = Saturation{}
-	mi := &file_telemetry_v1_telemetry_proto_msgTypes[5]
+	mi := &file_telemetry_v1_telemetry_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -676,7 +1227,7 @@ func (x *Saturation) String() string {
 func (*Saturation) ProtoMessage() {}
 
 func (x *Saturation) ProtoReflect() protoreflect.Message {
-	mi := &file_telemetry_v1_telemetry_proto_msgTypes[5]
+	mi := &file_telemetry_v1_telemetry_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -689,7 +1240,7 @@ func (x *Saturation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Saturation.ProtoReflect.Descriptor instead.
 func (*Saturation) Descriptor() ([]byte, []int) {
-	return file_telemetry_v1_telemetry_proto_rawDescGZIP(), []int{5}
+	return file_telemetry_v1_telemetry_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Saturation) GetInboundInFlight() uint32 {
@@ -772,7 +1323,7 @@ type PolicyCounter struct {
 
 func (x *PolicyCounter) Reset() {
 	*x = PolicyCounter{}
-	mi := &file_telemetry_v1_telemetry_proto_msgTypes[6]
+	mi := &file_telemetry_v1_telemetry_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -784,7 +1335,7 @@ func (x *PolicyCounter) String() string {
 func (*PolicyCounter) ProtoMessage() {}
 
 func (x *PolicyCounter) ProtoReflect() protoreflect.Message {
-	mi := &file_telemetry_v1_telemetry_proto_msgTypes[6]
+	mi := &file_telemetry_v1_telemetry_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -797,7 +1348,7 @@ func (x *PolicyCounter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyCounter.ProtoReflect.Descriptor instead.
 func (*PolicyCounter) Descriptor() ([]byte, []int) {
-	return file_telemetry_v1_telemetry_proto_rawDescGZIP(), []int{6}
+	return file_telemetry_v1_telemetry_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *PolicyCounter) GetPolicy() string {
@@ -845,7 +1396,7 @@ type Dropped struct {
 
 func (x *Dropped) Reset() {
 	*x = Dropped{}
-	mi := &file_telemetry_v1_telemetry_proto_msgTypes[7]
+	mi := &file_telemetry_v1_telemetry_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -857,7 +1408,7 @@ func (x *Dropped) String() string {
 func (*Dropped) ProtoMessage() {}
 
 func (x *Dropped) ProtoReflect() protoreflect.Message {
-	mi := &file_telemetry_v1_telemetry_proto_msgTypes[7]
+	mi := &file_telemetry_v1_telemetry_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -870,7 +1421,7 @@ func (x *Dropped) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Dropped.ProtoReflect.Descriptor instead.
 func (*Dropped) Descriptor() ([]byte, []int) {
-	return file_telemetry_v1_telemetry_proto_rawDescGZIP(), []int{7}
+	return file_telemetry_v1_telemetry_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Dropped) GetReason() string {
@@ -894,14 +1445,17 @@ type Ack struct {
 	Sequence uint64                 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	// The hub met this epoch in the middle, so it lacks the series that did not
 	// change since: the sender tells all of them once more.
-	Resync        bool `protobuf:"varint,3,opt,name=resync,proto3" json:"resync,omitempty"`
+	Resync bool `protobuf:"varint,3,opt,name=resync,proto3" json:"resync,omitempty"`
+	// Thick details that the hub asks for, at most 64. An acknowledgement that has
+	// some may confirm nothing new: its sequence is the newest one again, or 0.
+	Orders        []*Order `protobuf:"bytes,4,rep,name=orders,proto3" json:"orders,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_telemetry_v1_telemetry_proto_msgTypes[8]
+	mi := &file_telemetry_v1_telemetry_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -913,7 +1467,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_telemetry_v1_telemetry_proto_msgTypes[8]
+	mi := &file_telemetry_v1_telemetry_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -926,7 +1480,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_telemetry_v1_telemetry_proto_rawDescGZIP(), []int{8}
+	return file_telemetry_v1_telemetry_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Ack) GetEpoch() uint64 {
@@ -950,11 +1504,82 @@ func (x *Ack) GetResync() bool {
 	return false
 }
 
+func (x *Ack) GetOrders() []*Order {
+	if x != nil {
+		return x.Orders
+	}
+	return nil
+}
+
+// Order asks for what the sidecar remembers of a trace. It is answered at most
+// once, and not repeated on another stream.
+type Order struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Unique over the hub's processes.
+	Id      uint64 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	TraceId []byte `protobuf:"bytes,2,opt,name=trace_id,json=traceId,proto3" json:"trace_id,omitempty"`
+	// Of one request only; empty for all of the trace.
+	SpanId        []byte `protobuf:"bytes,3,opt,name=span_id,json=spanId,proto3" json:"span_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Order) Reset() {
+	*x = Order{}
+	mi := &file_telemetry_v1_telemetry_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Order) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Order) ProtoMessage() {}
+
+func (x *Order) ProtoReflect() protoreflect.Message {
+	mi := &file_telemetry_v1_telemetry_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Order.ProtoReflect.Descriptor instead.
+func (*Order) Descriptor() ([]byte, []int) {
+	return file_telemetry_v1_telemetry_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *Order) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *Order) GetTraceId() []byte {
+	if x != nil {
+		return x.TraceId
+	}
+	return nil
+}
+
+func (x *Order) GetSpanId() []byte {
+	if x != nil {
+		return x.SpanId
+	}
+	return nil
+}
+
 var File_telemetry_v1_telemetry_proto protoreflect.FileDescriptor
 
 const file_telemetry_v1_telemetry_proto_rawDesc = "" +
 	"\n" +
-	"\x1ctelemetry/v1/telemetry.proto\x12\x15telemesh.telemetry.v1\"\xaa\x04\n" +
+	"\x1ctelemetry/v1/telemetry.proto\x12\x15telemesh.telemetry.v1\"\xac\x05\n" +
 	"\x05Batch\x12\x16\n" +
 	"\x06sender\x18\x01 \x01(\tR\x06sender\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1a\n" +
@@ -972,7 +1597,54 @@ const file_telemetry_v1_telemetry_proto_rawDesc = "" +
 	" \x01(\v2!.telemesh.telemetry.v1.SaturationR\n" +
 	"saturation\x12M\n" +
 	"\x0fpolicy_counters\x18\v \x03(\v2$.telemesh.telemetry.v1.PolicyCounterR\x0epolicyCounters\x128\n" +
-	"\adropped\x18\f \x03(\v2\x1e.telemesh.telemetry.v1.DroppedR\adropped\"\xcc\x01\n" +
+	"\adropped\x18\f \x03(\v2\x1e.telemesh.telemetry.v1.DroppedR\adropped\x127\n" +
+	"\adetails\x18\r \x03(\v2\x1d.telemesh.telemetry.v1.DetailR\adetails\x12G\n" +
+	"\rorder_answers\x18\x0e \x03(\v2\".telemesh.telemetry.v1.OrderAnswerR\forderAnswers\"\xd9\x04\n" +
+	"\x06Detail\x12\x19\n" +
+	"\btrace_id\x18\x01 \x01(\fR\atraceId\x12\x17\n" +
+	"\aspan_id\x18\x02 \x01(\fR\x06spanId\x12;\n" +
+	"\breporter\x18\x03 \x01(\x0e2\x1f.telemesh.telemetry.v1.ReporterR\breporter\x12&\n" +
+	"\x0fstart_unix_nano\x18\x04 \x01(\x03R\rstartUnixNano\x12\x18\n" +
+	"\atrigger\x18\x05 \x01(\tR\atrigger\x125\n" +
+	"\arequest\x18\x06 \x01(\v2\x1b.telemesh.telemetry.v1.HeadR\arequest\x127\n" +
+	"\bresponse\x18\a \x01(\v2\x1b.telemesh.telemetry.v1.HeadR\bresponse\x127\n" +
+	"\btrailers\x18\b \x01(\v2\x1b.telemesh.telemetry.v1.HeadR\btrailers\x12:\n" +
+	"\battempts\x18\t \x03(\v2\x1e.telemesh.telemetry.v1.AttemptR\battempts\x12C\n" +
+	"\tdecisions\x18\n" +
+	" \x03(\v2%.telemesh.telemetry.v1.PolicyDecisionR\tdecisions\x12%\n" +
+	"\x0eduration_nanos\x18\v \x01(\x03R\rdurationNanos\x12(\n" +
+	"\x10first_byte_nanos\x18\f \x01(\x03R\x0efirstByteNanos\x12!\n" +
+	"\fpolicy_nanos\x18\r \x01(\x03R\vpolicyNanos\"t\n" +
+	"\x04Head\x12\x12\n" +
+	"\x04line\x18\x01 \x01(\tR\x04line\x12:\n" +
+	"\x06fields\x18\x02 \x03(\v2\".telemesh.telemetry.v1.HeaderFieldR\x06fields\x12\x1c\n" +
+	"\ttruncated\x18\x03 \x01(\bR\ttruncated\"S\n" +
+	"\vHeaderField\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\x12\x1a\n" +
+	"\bredacted\x18\x03 \x01(\bR\bredacted\"\xa5\x02\n" +
+	"\aAttempt\x12\x1a\n" +
+	"\bupstream\x18\x01 \x01(\tR\bupstream\x12\x1f\n" +
+	"\vstart_nanos\x18\x02 \x01(\x03R\n" +
+	"startNanos\x12#\n" +
+	"\rconnect_nanos\x18\x03 \x01(\x03R\fconnectNanos\x12(\n" +
+	"\x10first_byte_nanos\x18\x04 \x01(\x03R\x0efirstByteNanos\x12%\n" +
+	"\x0eduration_nanos\x18\x05 \x01(\x03R\rdurationNanos\x12\x16\n" +
+	"\x06status\x18\x06 \x01(\rR\x06status\x12\x1f\n" +
+	"\vgrpc_status\x18\a \x01(\tR\n" +
+	"grpcStatus\x12\x16\n" +
+	"\x06result\x18\b \x01(\tR\x06result\x12\x16\n" +
+	"\x06detail\x18\t \x01(\tR\x06detail\"}\n" +
+	"\x0ePolicyDecision\x12\x16\n" +
+	"\x06policy\x18\x01 \x01(\tR\x06policy\x12\x12\n" +
+	"\x04rule\x18\x02 \x01(\tR\x04rule\x12\x18\n" +
+	"\averdict\x18\x03 \x01(\tR\averdict\x12%\n" +
+	"\x0eduration_nanos\x18\x04 \x01(\x03R\rdurationNanos\"v\n" +
+	"\vOrderAnswer\x12\x14\n" +
+	"\x05order\x18\x01 \x01(\x04R\x05order\x12\x14\n" +
+	"\x05found\x18\x02 \x01(\rR\x05found\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12#\n" +
+	"\rhorizon_nanos\x18\x04 \x01(\x03R\fhorizonNanos\"\xcc\x01\n" +
 	"\bIdentity\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x1a\n" +
@@ -1033,11 +1705,16 @@ const file_telemetry_v1_telemetry_proto_rawDesc = "" +
 	"\x05count\x18\x05 \x01(\x04R\x05count\";\n" +
 	"\aDropped\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n" +
-	"\arecords\x18\x02 \x01(\x04R\arecords\"O\n" +
+	"\arecords\x18\x02 \x01(\x04R\arecords\"\x85\x01\n" +
 	"\x03Ack\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\x04R\x05epoch\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12\x16\n" +
-	"\x06resync\x18\x03 \x01(\bR\x06resync*S\n" +
+	"\x06resync\x18\x03 \x01(\bR\x06resync\x124\n" +
+	"\x06orders\x18\x04 \x03(\v2\x1c.telemesh.telemetry.v1.OrderR\x06orders\"K\n" +
+	"\x05Order\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x19\n" +
+	"\btrace_id\x18\x02 \x01(\fR\atraceId\x12\x17\n" +
+	"\aspan_id\x18\x03 \x01(\fR\x06spanId*S\n" +
 	"\bReporter\x12\x18\n" +
 	"\x14REPORTER_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fREPORTER_SOURCE\x10\x01\x12\x18\n" +
@@ -1058,37 +1735,54 @@ func file_telemetry_v1_telemetry_proto_rawDescGZIP() []byte {
 }
 
 var file_telemetry_v1_telemetry_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_telemetry_v1_telemetry_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_telemetry_v1_telemetry_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_telemetry_v1_telemetry_proto_goTypes = []any{
-	(Reporter)(0),         // 0: telemesh.telemetry.v1.Reporter
-	(*Batch)(nil),         // 1: telemesh.telemetry.v1.Batch
-	(*Identity)(nil),      // 2: telemesh.telemetry.v1.Identity
-	(*Edge)(nil),          // 3: telemesh.telemetry.v1.Edge
-	(*Aggregate)(nil),     // 4: telemesh.telemetry.v1.Aggregate
-	(*Exemplar)(nil),      // 5: telemesh.telemetry.v1.Exemplar
-	(*Saturation)(nil),    // 6: telemesh.telemetry.v1.Saturation
-	(*PolicyCounter)(nil), // 7: telemesh.telemetry.v1.PolicyCounter
-	(*Dropped)(nil),       // 8: telemesh.telemetry.v1.Dropped
-	(*Ack)(nil),           // 9: telemesh.telemetry.v1.Ack
+	(Reporter)(0),          // 0: telemesh.telemetry.v1.Reporter
+	(*Batch)(nil),          // 1: telemesh.telemetry.v1.Batch
+	(*Detail)(nil),         // 2: telemesh.telemetry.v1.Detail
+	(*Head)(nil),           // 3: telemesh.telemetry.v1.Head
+	(*HeaderField)(nil),    // 4: telemesh.telemetry.v1.HeaderField
+	(*Attempt)(nil),        // 5: telemesh.telemetry.v1.Attempt
+	(*PolicyDecision)(nil), // 6: telemesh.telemetry.v1.PolicyDecision
+	(*OrderAnswer)(nil),    // 7: telemesh.telemetry.v1.OrderAnswer
+	(*Identity)(nil),       // 8: telemesh.telemetry.v1.Identity
+	(*Edge)(nil),           // 9: telemesh.telemetry.v1.Edge
+	(*Aggregate)(nil),      // 10: telemesh.telemetry.v1.Aggregate
+	(*Exemplar)(nil),       // 11: telemesh.telemetry.v1.Exemplar
+	(*Saturation)(nil),     // 12: telemesh.telemetry.v1.Saturation
+	(*PolicyCounter)(nil),  // 13: telemesh.telemetry.v1.PolicyCounter
+	(*Dropped)(nil),        // 14: telemesh.telemetry.v1.Dropped
+	(*Ack)(nil),            // 15: telemesh.telemetry.v1.Ack
+	(*Order)(nil),          // 16: telemesh.telemetry.v1.Order
 }
 var file_telemetry_v1_telemetry_proto_depIdxs = []int32{
-	2,  // 0: telemesh.telemetry.v1.Batch.node:type_name -> telemesh.telemetry.v1.Identity
-	3,  // 1: telemesh.telemetry.v1.Batch.edges:type_name -> telemesh.telemetry.v1.Edge
-	4,  // 2: telemesh.telemetry.v1.Batch.aggregates:type_name -> telemesh.telemetry.v1.Aggregate
-	6,  // 3: telemesh.telemetry.v1.Batch.saturation:type_name -> telemesh.telemetry.v1.Saturation
-	7,  // 4: telemesh.telemetry.v1.Batch.policy_counters:type_name -> telemesh.telemetry.v1.PolicyCounter
-	8,  // 5: telemesh.telemetry.v1.Batch.dropped:type_name -> telemesh.telemetry.v1.Dropped
-	0,  // 6: telemesh.telemetry.v1.Edge.reporter:type_name -> telemesh.telemetry.v1.Reporter
-	2,  // 7: telemesh.telemetry.v1.Edge.source:type_name -> telemesh.telemetry.v1.Identity
-	2,  // 8: telemesh.telemetry.v1.Edge.destination:type_name -> telemesh.telemetry.v1.Identity
-	5,  // 9: telemesh.telemetry.v1.Aggregate.exemplars:type_name -> telemesh.telemetry.v1.Exemplar
-	1,  // 10: telemesh.telemetry.v1.TelemetryService.Push:input_type -> telemesh.telemetry.v1.Batch
-	9,  // 11: telemesh.telemetry.v1.TelemetryService.Push:output_type -> telemesh.telemetry.v1.Ack
-	11, // [11:12] is the sub-list for method output_type
-	10, // [10:11] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	8,  // 0: telemesh.telemetry.v1.Batch.node:type_name -> telemesh.telemetry.v1.Identity
+	9,  // 1: telemesh.telemetry.v1.Batch.edges:type_name -> telemesh.telemetry.v1.Edge
+	10, // 2: telemesh.telemetry.v1.Batch.aggregates:type_name -> telemesh.telemetry.v1.Aggregate
+	12, // 3: telemesh.telemetry.v1.Batch.saturation:type_name -> telemesh.telemetry.v1.Saturation
+	13, // 4: telemesh.telemetry.v1.Batch.policy_counters:type_name -> telemesh.telemetry.v1.PolicyCounter
+	14, // 5: telemesh.telemetry.v1.Batch.dropped:type_name -> telemesh.telemetry.v1.Dropped
+	2,  // 6: telemesh.telemetry.v1.Batch.details:type_name -> telemesh.telemetry.v1.Detail
+	7,  // 7: telemesh.telemetry.v1.Batch.order_answers:type_name -> telemesh.telemetry.v1.OrderAnswer
+	0,  // 8: telemesh.telemetry.v1.Detail.reporter:type_name -> telemesh.telemetry.v1.Reporter
+	3,  // 9: telemesh.telemetry.v1.Detail.request:type_name -> telemesh.telemetry.v1.Head
+	3,  // 10: telemesh.telemetry.v1.Detail.response:type_name -> telemesh.telemetry.v1.Head
+	3,  // 11: telemesh.telemetry.v1.Detail.trailers:type_name -> telemesh.telemetry.v1.Head
+	5,  // 12: telemesh.telemetry.v1.Detail.attempts:type_name -> telemesh.telemetry.v1.Attempt
+	6,  // 13: telemesh.telemetry.v1.Detail.decisions:type_name -> telemesh.telemetry.v1.PolicyDecision
+	4,  // 14: telemesh.telemetry.v1.Head.fields:type_name -> telemesh.telemetry.v1.HeaderField
+	0,  // 15: telemesh.telemetry.v1.Edge.reporter:type_name -> telemesh.telemetry.v1.Reporter
+	8,  // 16: telemesh.telemetry.v1.Edge.source:type_name -> telemesh.telemetry.v1.Identity
+	8,  // 17: telemesh.telemetry.v1.Edge.destination:type_name -> telemesh.telemetry.v1.Identity
+	11, // 18: telemesh.telemetry.v1.Aggregate.exemplars:type_name -> telemesh.telemetry.v1.Exemplar
+	16, // 19: telemesh.telemetry.v1.Ack.orders:type_name -> telemesh.telemetry.v1.Order
+	1,  // 20: telemesh.telemetry.v1.TelemetryService.Push:input_type -> telemesh.telemetry.v1.Batch
+	15, // 21: telemesh.telemetry.v1.TelemetryService.Push:output_type -> telemesh.telemetry.v1.Ack
+	21, // [21:22] is the sub-list for method output_type
+	20, // [20:21] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_telemetry_v1_telemetry_proto_init() }
@@ -1102,7 +1796,7 @@ func file_telemetry_v1_telemetry_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_telemetry_v1_telemetry_proto_rawDesc), len(file_telemetry_v1_telemetry_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   9,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

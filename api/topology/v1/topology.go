@@ -10,7 +10,10 @@
 //	                                            id is the sequence, Last-Event-ID resumes
 //	POST /api/mesh/v1/graph/tidy                lays the graph out afresh
 //	GET /api/mesh/v1/series?node=ID|edge=ID&window=300   Series
-//	GET /api/mesh/v1/requests/{id}              Trace; id is a request ID, a trace ID or a traceparent
+//	GET /api/mesh/v1/requests/{id}?detail=      Trace; id is a request ID, a trace ID or a traceparent. Details that the
+//	                                            hub lacks are ordered from the sidecars; with detail=wait it waits
+//	                                            for them, at most 2 s; with detail=kept it orders none, and with
+//	                                            detail=no it gives none either
 //	GET /api/mesh/v1/requests?service=&status=&min_ms=&limit=  RequestList, newest first
 //	GET /api/mesh/v1/tap?service=&status=&...   SSE: event "record" (Record); event "lagged" when some were left out
 //	GET /api/mesh/v1/status                     Status
@@ -257,6 +260,73 @@ type Record struct {
 	Attributes  map[string]string `json:"attributes,omitempty"`
 	// The record as a line in Envoy's access-log format.
 	AccessLog string `json:"accessLog"`
+
+	// In a Trace only: headers, attempts and policy decisions, or why there are
+	// none. Pending ones may come within a second.
+	Details        *Details `json:"details,omitempty"`
+	DetailsMissing string   `json:"detailsMissing,omitempty"`
+	DetailsPending bool     `json:"detailsPending,omitempty"`
+}
+
+// Details are what one sidecar remembered of a request beyond its record.
+type Details struct {
+	// What asked for it: error, flag, denied, retry, slow (this request), or order
+	// (somebody opened it, or another hop of it went wrong).
+	Trigger string `json:"trigger"`
+	// Heads as the sidecar saw them; absent where there was none.
+	Request  *Head `json:"request,omitempty"`
+	Response *Head `json:"response,omitempty"`
+	Trailers *Head `json:"trailers,omitempty"`
+	// In their order; the last one gave the answer, if there is one.
+	Attempts  []Attempt  `json:"attempts"`
+	Decisions []Decision `json:"decisions"`
+	// From the request's start: all of it, to the upstream's first byte (0 without
+	// one), and what policy took of it.
+	DurationMs  float64 `json:"durationMs"`
+	FirstByteMs float64 `json:"firstByteMs"`
+	PolicyMs    float64 `json:"policyMs"`
+}
+
+// Head is a message's head.
+type Head struct {
+	// First line of HTTP/1; empty for HTTP/2.
+	Line   string        `json:"line"`
+	Fields []HeaderField `json:"fields"`
+	// Some of it was too long to be kept.
+	Truncated bool `json:"truncated,omitempty"`
+}
+
+// HeaderField is one header field. The value of a redacted one says its length.
+type HeaderField struct {
+	Name     string `json:"name"`
+	Value    string `json:"value"`
+	Redacted bool   `json:"redacted,omitempty"`
+}
+
+// Attempt is one try to have the request answered.
+type Attempt struct {
+	Upstream string `json:"upstream"`
+	// From the request's start.
+	OffsetMs float64 `json:"offsetMs"`
+	// How long it waited for a connection; 0 on one that was there.
+	ConnectMs float64 `json:"connectMs"`
+	// From the attempt's start; 0 without an answer.
+	FirstByteMs float64 `json:"firstByteMs"`
+	DurationMs  float64 `json:"durationMs"`
+	Code        uint32  `json:"code"`
+	GRPCStatus  string  `json:"grpcStatus"`
+	// ok, connect_failure, refused, reset, timeout, protocol_error, local.
+	Result string `json:"result"`
+	Detail string `json:"detail"`
+}
+
+// Decision is what local policy said. Policy and rule are empty if none had
+// anything against the request.
+type Decision struct {
+	Policy     string  `json:"policy"`
+	Rule       string  `json:"rule"`
+	Verdict    string  `json:"verdict"`
+	DurationMs float64 `json:"durationMs"`
 }
 
 // Trace is everything the mesh knows of one request.

@@ -143,6 +143,49 @@ export interface Party {
   instance: string;
 }
 
+export interface HeaderField {
+  name: string;
+  value: string;
+  redacted?: boolean;
+}
+
+export interface Head {
+  line: string;
+  fields: HeaderField[];
+  truncated?: boolean;
+}
+
+export interface Attempt {
+  upstream: string;
+  offsetMs: number;
+  connectMs: number;
+  firstByteMs: number;
+  durationMs: number;
+  code: number;
+  grpcStatus: string;
+  result: string;
+  detail: string;
+}
+
+export interface Decision {
+  policy: string;
+  rule: string;
+  verdict: string;
+  durationMs: number;
+}
+
+export interface Details {
+  trigger: string;
+  request?: Head;
+  response?: Head;
+  trailers?: Head;
+  attempts: Attempt[];
+  decisions: Decision[];
+  durationMs: number;
+  firstByteMs: number;
+  policyMs: number;
+}
+
 export interface RequestRecord {
   reporter: string;
   source: Party;
@@ -176,6 +219,9 @@ export interface RequestRecord {
   userAgent: string;
   attributes?: Record<string, string>;
   accessLog: string;
+  details?: Details;
+  detailsMissing?: string;
+  detailsPending?: boolean;
 }
 
 export interface Hop {

@@ -1,4 +1,4 @@
-import type { Hop, RequestRecord, Trace } from "../api/types_gen";
+import type { Attempt, Hop, RequestRecord, Trace } from "../api/types_gen";
 import { nanosToMillis } from "./format";
 import { grpcStatusName } from "./grpc";
 
@@ -37,6 +37,11 @@ export interface Bar {
 }
 
 /** A row of the waterfall: the call as its caller saw it, and inside it the work of the callee. */
+/** A sidecar was asked for headers and attempts, which may still come. */
+export function detailsPending(trace: Trace): boolean {
+  return trace.hops.some((hop) => hop.client?.detailsPending === true || hop.server?.detailsPending === true);
+}
+
 export interface WaterfallRow {
   readonly number: number;
   readonly hop: Hop;
@@ -121,4 +126,23 @@ export function normaliseID(text: string): string {
 export function looksLikeID(text: string): boolean {
   const id = normaliseID(text);
   return /^[0-9a-f]{16,32}$/i.test(id) || /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(id);
+}
+
+/** How an attempt went, in few words. */
+export function attemptResult(a: Attempt): string {
+  if (a.grpcStatus !== "" && a.grpcStatus !== "0") return `gRPC ${a.grpcStatus}`;
+  if (a.code > 0) return a.result === "ok" ? String(a.code) : `${a.code}, ${a.result.replaceAll("_", " ")}`;
+  return a.result.replaceAll("_", " ");
+}
+
+/** Why the sidecar sent a request's details, where that says something of the request. */
+export function triggerText(trigger: string): string {
+  switch (trigger) {
+    case "error": return "sent because it failed";
+    case "flag": return "sent because of its response flag";
+    case "denied": return "sent because policy refused it";
+    case "retry": return "sent because it was tried again";
+    case "slow": return "sent because it was slower than 99 % on its edge";
+    default: return "";
+  }
 }

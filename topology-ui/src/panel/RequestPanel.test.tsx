@@ -1,5 +1,6 @@
 import { screen, within } from "@testing-library/react";
 import { afterEach, describe, expect, it, vi } from "vitest";
+import type { Details } from "../api/types_gen";
 import { hop, record, trace } from "../test/fixtures";
 import { answering, renderPage } from "../test/render";
 import { RequestPanel } from "./RequestPanel";
@@ -45,6 +46,46 @@ describe("RequestPanel", () => {
     const rows = within(screen.getByRole("region", { name: "Waterfall" })).getAllByRole("listitem");
     expect(within(rows[0]!).getByText("UNAVAILABLE")).toBeTruthy();
     expect(within(rows[1]!).getByText("OK")).toBeTruthy();
+  });
+
+  it("shows headers, attempts and decisions of each side, or why there are none", async () => {
+    const details: Details = {
+      trigger: "error", durationMs: 12, firstByteMs: 11, policyMs: 0.002,
+      request: { line: "GET /buy HTTP/1.1", fields: [{ name: "Authorization", value: "[redacted, 9 bytes]", redacted: true }] },
+      response: { line: "HTTP/1.1 503 Service Unavailable", fields: [{ name: "server", value: "b" }], truncated: true },
+      attempts: [
+        { upstream: "10.0.0.1:80", offsetMs: 0, connectMs: 1, firstByteMs: 0, durationMs: 1, code: 0, grpcStatus: "", result: "connect_failure", detail: "x" },
+        { upstream: "10.0.0.2:80", offsetMs: 1, connectMs: 0, firstByteMs: 10, durationMs: 11, code: 503, grpcStatus: "", result: "ok", detail: "" },
+      ],
+      decisions: [{ policy: "shop/limit", rule: "all", verdict: "throttled", durationMs: 0.002 }],
+    };
+    const found = trace([
+      hop("default/a", "default/b", {
+        client: record({ details }), server: record({ reporter: "destination", detailsMissing: "too old: sidecar b-1 keeps about 42 seconds" }),
+      }),
+    ]);
+    vi.stubGlobal("fetch", answering({ "/requests/r": found }));
+    renderPage(<RequestPanel id="r" close={close} />);
+    const section = within(await screen.findByRole("region", { name: "Details" }));
+    expect(section.getByText("[redacted, 9 bytes]").getAttribute("data-redacted")).toBe("true");
+    expect(section.getByText("HTTP/1.1 503 Service Unavailable")).toBeTruthy();
+    expect(section.getByText("The rest was too long to be kept.")).toBeTruthy();
+    expect(section.getAllByRole("row").map((r) => r.textContent)).toEqual([
+      "Attemptatconnectfirst bytetotalresult", "10.0.0.1:8001.0 ms–1.0 msconnect failure", "10.0.0.2:801.0 msreused10 ms11 ms503",
+    ]);
+    expect(section.getByText("shop/limit/all")).toBeTruthy();
+    expect(section.getByText("sent because it failed")).toBeTruthy();
+    expect(section.getByText("too old: sidecar b-1 keeps about 42 seconds")).toBeTruthy();
+    expect(section.getByText("one side")).toBeTruthy();
+  });
+
+  it("asks again while details are on their way", async () => {
+    const pending = trace([hop("default/a", "default/b", { client: record({ detailsPending: true, detailsMissing: "sidecar a-1 has been asked for it" }) })]);
+    const fetching = vi.fn(answering({ "/requests/r": pending }));
+    vi.stubGlobal("fetch", fetching);
+    renderPage(<RequestPanel id="r" close={close} />);
+    expect(await screen.findByText("on its way")).toBeTruthy();
+    await vi.waitFor(() => expect(fetching.mock.calls.length).toBeGreaterThan(1), { timeout: 5_000 });
   });
 
   it("says of an unknown ID where was looked and what to do", async () => {

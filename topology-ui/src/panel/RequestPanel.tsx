@@ -8,6 +8,7 @@ import { CopyText } from "../parts/CopyText";
 import { Icon } from "../parts/Icon";
 import { AccessLog } from "./AccessLog";
 import { PanelHead } from "./PanelHead";
+import { RequestDetails } from "./RequestDetails";
 import { UnknownRequest } from "./UnknownRequest";
 import { useTrace } from "./useTrace";
 import { Waterfall } from "./Waterfall";
@@ -49,6 +50,7 @@ function Found({ trace, close }: { trace: Trace; close: () => void }) {
         <Identity trace={trace} />
         <Waterfall trace={trace} rows={rows} />
         <Gaps trace={trace} />
+        <RequestDetails rows={rows} />
         <AccessLog rows={rows} />
         <section className="section">
           <h3>From the command line</h3>

@@ -101,8 +101,18 @@ func (c *Client) Policies(ctx context.Context) (*topologyv1.PolicyList, error) {
 // Trace is what the mesh knows of a request, by request ID, trace ID or
 // traceparent. NotFound tells an unknown ID from other errors.
 func (c *Client) Trace(ctx context.Context, id string) (*topologyv1.Trace, error) {
+	return c.trace(ctx, id, "no")
+}
+
+// TraceWithDetails is Trace with headers, attempts and policy decisions; the hub
+// waits up to two seconds for what it orders from the sidecars.
+func (c *Client) TraceWithDetails(ctx context.Context, id string) (*topologyv1.Trace, error) {
+	return c.trace(ctx, id, "wait")
+}
+
+func (c *Client) trace(ctx context.Context, id, detail string) (*topologyv1.Trace, error) {
 	var t topologyv1.Trace
-	return &t, c.get(ctx, "look the request up", "/api/mesh/v1/requests/"+url.PathEscape(id), nil, &t)
+	return &t, c.get(ctx, "look the request up", "/api/mesh/v1/requests/"+url.PathEscape(id), url.Values{"detail": {detail}}, &t)
 }
 
 // get reads one JSON document into v.

@@ -22,19 +22,26 @@ const (
 
 func (a *app) traceCommand() *cobra.Command {
 	var wait time.Duration
+	var detail bool
 	cmd := &cobra.Command{
 		Use:   "trace REQUEST_ID|TRACE_ID|TRACEPARENT",
 		Short: "What became of one request: every hop from both sides, as a waterfall",
 		Long: `What became of one request: every hop from both sides, policy verdicts, and what is missing.
 Every request is kept, whether sampled or not. Records arrive within about a second, so a request
-that is not there or only just ended is asked for again until --wait has passed.`,
+that is not there or only just ended is asked for again until --wait has passed.
+
+With --detail also headers, attempts and policy decisions of every hop. Sidecars keep them of
+their newest requests, and send them of those that failed or were slow; of another one they are
+ordered now. Where there are none, it says why.`,
 		Example: `  meshctl trace 4bf92f35-77b3-4da6-a3ce-929d0e0e4736                       # x-request-id of the response
+  meshctl trace 4bf92f35-77b3-4da6-a3ce-929d0e0e4736 --detail              # with headers and attempts
   meshctl trace 4bf92f3577b34da6a3ce929d0e0e4736 -o json                   # trace ID
   meshctl trace 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01    # traceparent header`,
 		Args: arguments(1, 1, "one request ID, trace ID or traceparent"),
 	}
 	o := outputFlag(cmd, formatTable, formatJSON, formatYAML)
 	cmd.Flags().DurationVar(&wait, "wait", 2*time.Second, "how long to wait for records that are on their way")
+	cmd.Flags().BoolVar(&detail, "detail", false, "also headers, attempts and policy decisions of every hop")
 	cmd.RunE = a.withClient(func(cmd *cobra.Command, c *client.Client, args []string) error {
 		if err := o.check(cmd); err != nil {
 			return err
@@ -46,13 +53,19 @@ that is not there or only just ended is asked for again until --wait has passed.
 		if client.NotFound(err) {
 			return notFound(cmd.Context(), c, args[0], wait)
 		}
+		if err == nil && detail {
+			t, err = c.TraceWithDetails(cmd.Context(), args[0])
+		}
 		if err != nil {
 			return err
 		}
 		if done, err := o.document(a.Out, t, nil); done {
 			return err
 		}
-		return render.Waterfall(a.Out, t, a.style())
+		if err := render.Waterfall(a.Out, t, a.style()); err != nil || !detail {
+			return err
+		}
+		return render.Details(a.Out, t, a.style())
 	})
 	return cmd
 }

@@ -147,7 +147,7 @@ func (l *load) lookup(a answered) {
 }
 
 func (l *load) trace(id string) (*topologyv1.Trace, bool) {
-	resp, err := http.Get(l.hub + "/api/mesh/v1/requests/" + id)
+	resp, err := http.Get(l.hub + "/api/mesh/v1/requests/" + id + "?detail=no")
 	if err != nil {
 		return nil, false
 	}

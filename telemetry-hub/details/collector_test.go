@@ -1,0 +1,225 @@
+package details
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/telemesh/telemesh/api/telemetry/record"
+	telemetryv1 "github.com/telemesh/telemesh/api/telemetry/v1"
+	"github.com/telemesh/telemesh/internal/vocab"
+	"github.com/telemesh/telemesh/telemetry-hub/ingest"
+	"github.com/telemesh/telemesh/telemetry-hub/store"
+)
+
+// mesh is a collector with its sidecars, each a function that takes orders.
+type mesh struct {
+	*Collector
+	mu       sync.Mutex // guards the fields below
+	sidecars map[string]func(*telemetryv1.Order)
+	orders   map[string]int
+	records  []store.Found
+}
+
+func newMesh(t *testing.T) *mesh {
+	m := &mesh{sidecars: make(map[string]func(*telemetryv1.Order)), orders: make(map[string]int)}
+	m.Collector = NewCollector(Options{
+		Store: open(t, t.TempDir(), 8<<20), Order: m.order, Logger: slog.New(slog.DiscardHandler),
+		Find: func(context.Context, string) ([]store.Found, error) {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			return m.records, nil
+		},
+	}, prometheus.NewRegistry())
+	return m
+}
+
+func (m *mesh) order(sender string, o *telemetryv1.Order) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.orders[sender]++
+	f := m.sidecars[sender]
+	if f != nil {
+		go f(o)
+	}
+	return f != nil
+}
+
+// tells is a sidecar's batch.
+func (m *mesh) tells(sender string, answer *telemetryv1.OrderAnswer, details ...*telemetryv1.Detail) {
+	a := ingest.Accepted{Batch: &telemetryv1.Batch{Sender: sender}, Columns: &record.Columns{}, Details: details}
+	if answer != nil {
+		a.Answers = []*telemetryv1.OrderAnswer{answer}
+	}
+	m.Accept(a)
+}
+
+func hopOf(n int, instance string) Hop {
+	k, _ := KeyOf(detailOf(n, ""))
+	return Hop{Key: k, Instance: instance}
+}
+
+func TestAskWaitsForWhatItOrders(t *testing.T) {
+	m := newMesh(t)
+	m.sidecars["a-1"] = func(o *telemetryv1.Order) {
+		m.tells("a-1", &telemetryv1.OrderAnswer{Order: o.GetId(), Found: 1})
+		m.tells("a-1", nil, detailOf(1, vocab.TriggerOrder)) // in a later batch
+	}
+	h := hopOf(1, "a-1")
+	if a := m.Ask(t.Context(), []Hop{h}, 30*time.Second)[h.Key]; a.Detail.GetRequest().GetLine() != "GET /1" || a.Missing != "" || a.Pending {
+		t.Errorf("answer %v", a)
+	}
+	m.Ask(t.Context(), []Hop{h}, 30*time.Second)
+	if m.orders["a-1"] != 1 {
+		t.Errorf("ordered %d times", m.orders["a-1"])
+	}
+}
+
+func TestAskDoesNotWaitUnlessToldTo(t *testing.T) {
+	m := newMesh(t)
+	m.sidecars["a-1"] = func(*telemetryv1.Order) {}
+	h := hopOf(1, "a-1")
+	for range 3 {
+		if a := m.Ask(t.Context(), []Hop{h}, 0)[h.Key]; a.Detail != nil || !a.Pending || !strings.Contains(a.Missing, "asked") {
+			t.Errorf("answer %v", a)
+		}
+	}
+	if m.orders["a-1"] != 1 {
+		t.Errorf("ordered %d times", m.orders["a-1"])
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	m.Ask(ctx, []Hop{h}, time.Hour) // returns
+}
+
+func TestAskSaysWhyThereIsNone(t *testing.T) {
+	m := newMesh(t)
+	answering := func(reason string) func(*telemetryv1.Order) {
+		return func(o *telemetryv1.Order) {
+			m.tells("other", &telemetryv1.OrderAnswer{Order: o.GetId(), Reason: "not its own"})
+			m.tells(reason, &telemetryv1.OrderAnswer{Order: o.GetId(), Reason: reason, HorizonNanos: int64(42 * time.Second)})
+		}
+	}
+	for _, reason := range []string{vocab.NoDetailNotInRing, vocab.NoDetailRingOff, vocab.NoDetailBudget} {
+		m.sidecars[reason] = answering(reason)
+	}
+	m.sidecars["old"] = func(*telemetryv1.Order) {}
+	for instance, want := range map[string]string{
+		vocab.NoDetailNotInRing: "too old: sidecar not_in_ring keeps about 42 seconds", vocab.NoDetailRingOff: "--detail-bytes 0",
+		"gone": "sidecar gone is not connected", "": "names no sidecar",
+	} {
+		h := hopOf(1, instance)
+		a := m.Ask(t.Context(), []Hop{h}, 30*time.Second)[h.Key]
+		if a.Pending || !strings.Contains(a.Missing, want) {
+			t.Errorf("%s: %q, want %q", instance, a.Missing, want)
+		}
+	}
+	// An answer that belongs to another sidecar's order says nothing.
+	h := hopOf(1, vocab.NoDetailBudget)
+	if a := m.Ask(t.Context(), []Hop{h}, 30*time.Second)[h.Key]; !strings.Contains(a.Missing, "no more details just now") {
+		t.Errorf("out of budget: %q", a.Missing)
+	}
+}
+
+func TestWhatWentWrongAtOneHopIsOrderedFromTheOthers(t *testing.T) {
+	m := newMesh(t)
+	arrived := make(chan *telemetryv1.Order, 4)
+	m.sidecars["b-1"] = func(o *telemetryv1.Order) { arrived <- o }
+	edge := func(source, destination string, reporter telemetryv1.Reporter) *telemetryv1.Edge {
+		return &telemetryv1.Edge{Reporter: reporter, Source: &telemetryv1.Identity{Instance: source}, Destination: &telemetryv1.Identity{Instance: destination}}
+	}
+	bad := detailOf(1, vocab.TriggerError)
+	m.records = []store.Found{
+		{Record: record.Record{TraceID: traceOf(1), SpanID: [8]byte(bad.GetSpanId())}, Edge: edge("a-1", "b-1", telemetryv1.Reporter_REPORTER_SOURCE)},
+		{Record: record.Record{TraceID: traceOf(1), SpanID: [8]byte{9}}, Edge: edge("a-1", "b-1", telemetryv1.Reporter_REPORTER_DESTINATION)},
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ran := make(chan error, 1)
+	go func() { ran <- m.Run(ctx) }()
+	m.tells("a-1", nil, bad)
+	o := <-arrived
+	cancel()
+	if err := <-ran; err != nil {
+		t.Error(err)
+	}
+	if Trace(o.GetTraceId()) != traceOf(1) || m.orders["a-1"] != 0 {
+		t.Errorf("order %v, and %d of the sidecar that told", o, m.orders["a-1"])
+	}
+}
+
+func TestWrongRecordsAreFollowedOnceAndWithinBounds(t *testing.T) {
+	m := newMesh(t)
+	rs := make([]record.Record, 4)
+	for i := range rs {
+		rs[i] = record.Record{Start: time.Unix(1, 0), TraceID: traceOf(i), Code: 200}
+	}
+	rs[1].Code, rs[2].Flags = 500, "UF"
+	enc, err := record.NewEncoder()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dec, err := record.NewDecoder()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dec.Close()
+	columns, err := dec.Decode(enc.Append(nil, record.BlockOf(rs)), len(rs))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		m.Accept(ingest.Accepted{Batch: &telemetryv1.Batch{}, Columns: columns})
+	}
+	now := time.Now()
+	if list := m.follow.next(now); len(list) != 0 {
+		t.Errorf("followed at once: %v", list)
+	}
+	if list := m.follow.next(now.Add(firstLook + time.Second)); len(list) != 2 || list[0] != traceOf(1) || list[1] != traceOf(2) {
+		t.Errorf("followed: %v", list)
+	}
+	if list := m.follow.next(now.Add(secondLook + 2*time.Second)); len(list) != 2 {
+		t.Errorf("looked at again: %v", list)
+	}
+	for i := range 2 * maxFollow {
+		m.wrong(traceOf(100 + i))
+	}
+	if len(m.follow.due) != maxFollow || testutil.ToFloat64(m.m.orders.WithLabelValues("shed")) != maxFollow {
+		t.Errorf("%d wait", len(m.follow.due))
+	}
+	if list := m.follow.next(now.Add(time.Hour)); len(list) != followTraces {
+		t.Errorf("%d at a time", len(list))
+	}
+}
+
+func TestPeoplesOrdersAreBounded(t *testing.T) {
+	m := newMesh(t)
+	m.sidecars["a-1"] = func(*telemetryv1.Order) {}
+	busy := 0
+	for i := range 5 * askBurst {
+		h := hopOf(i, "a-1")
+		if a := m.Ask(t.Context(), []Hop{h}, 0)[h.Key]; strings.Contains(a.Missing, "no more details") {
+			busy++
+		}
+	}
+	if busy == 0 || m.orders["a-1"] >= 5*askBurst {
+		t.Errorf("%d orders went out", m.orders["a-1"])
+	}
+	if len(m.asked) > maxPending || len(m.pending) > maxPending {
+		t.Errorf("%d asked, %d pending", len(m.asked), len(m.pending))
+	}
+}
+
+func TestAFloodOfDetailsIsShed(t *testing.T) {
+	m := newMesh(t)
+	m.take(&telemetryv1.Batch{Sender: "a"}, []*telemetryv1.Detail{detailOf(1, "error")}, nil, keepBurst-1)
+	m.take(&telemetryv1.Batch{Sender: "a"}, []*telemetryv1.Detail{detailOf(2, "error")}, nil, keepBurst-1)
+	if len(m.o.Store.Find(traceOf(1))) != 1 || len(m.o.Store.Find(traceOf(2))) != 0 || testutil.ToFloat64(m.m.details.WithLabelValues("shed")) != 1 {
+		t.Error("the second one is kept")
+	}
+}
