@@ -100,6 +100,12 @@ func status(h *Hub) topologyv1.Status {
 		Ingest:   topologyv1.IngestStatus{Batches: accepted, Duplicates: duplicates, Rejected: rejected, Missing: h.state.Missing(), Records: records},
 		Policies: h.policyList().Policies,
 	}
+	if r, ok := h.store.Remote(); ok {
+		out.Store.Bucket = &topologyv1.BucketStatus{
+			Hub: r.Hub, Segments: r.Segments, Records: r.Records, Bytes: r.Bytes, Waiting: r.Waiting,
+			UploadFailures: r.UploadFailures, ReadFailures: r.ReadFailures,
+		}
+	}
 	lost := make(map[string]uint64)
 	for _, d := range h.state.Dropped() {
 		lost[d.Node.GetInstance()] += d.Count

@@ -420,6 +420,23 @@ type StoreStatus struct {
 	LogBytes      int64  `json:"logBytes"`
 	OldestMilli   int64  `json:"oldestMillis"`
 	Corruptions   uint64 `json:"corruptions"`
+	// Bucket is absent where segments stay on the disk.
+	Bucket *BucketStatus `json:"bucket,omitempty"`
+}
+
+// BucketStatus is the bucket that a hub's segments go to, and those of others.
+type BucketStatus struct {
+	// Hub is this one's name there.
+	Hub string `json:"hub"`
+	// What look-ups ask, of all hubs.
+	Segments int    `json:"segments"`
+	Records  uint64 `json:"records"`
+	Bytes    int64  `json:"bytes"`
+	// Waiting segments of this hub are not there yet.
+	Waiting        int    `json:"waiting"`
+	UploadFailures uint64 `json:"uploadFailures"`
+	// ReadFailures counts segments that look-ups could not read.
+	ReadFailures uint64 `json:"readFailures"`
 }
 
 // IngestStatus counts what came in.

@@ -280,6 +280,16 @@ export interface ServiceStatus {
   healthy: number;
 }
 
+export interface BucketStatus {
+  hub: string;
+  segments: number;
+  records: number;
+  bytes: number;
+  waiting: number;
+  uploadFailures: number;
+  readFailures: number;
+}
+
 export interface StoreStatus {
   records: number;
   bytes: number;
@@ -289,6 +299,7 @@ export interface StoreStatus {
   logBytes: number;
   oldestMillis: number;
   corruptions: number;
+  bucket?: BucketStatus;
 }
 
 export interface IngestStatus {

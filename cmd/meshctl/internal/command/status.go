@@ -167,6 +167,7 @@ func (l *lines) records(d *statusDocument) {
 	if store.UnsealedLogs > 2 {
 		l.add("records", render.Yellow, "%d logs wait to be sealed: the hub's disk or processor is too slow, or sealing fails as its log says", store.UnsealedLogs)
 	}
+	l.bucket(store.Bucket)
 	dropped := render.Plain
 	if d.Mesh.RecordsLost > 0 || d.Hub.Ingest.Missing > 0 || d.Hub.Ingest.Rejected > 0 || store.Corruptions > 0 {
 		dropped = render.Yellow
@@ -180,6 +181,18 @@ func (l *lines) records(d *statusDocument) {
 		l.add("lag", render.Yellow, "the newest sample is %s old", render.Age(lag+1, 1))
 	default:
 		l.add("lag", render.Plain, "the newest sample is %s old", render.Age(lag+1, 1))
+	}
+}
+
+func (l *lines) bucket(b *topologyv1.BucketStatus) {
+	if b == nil {
+		return
+	}
+	l.add("bucket", render.Plain, "%s of all hubs in %s, %s; this hub is %s, %d of its segments wait for their upload",
+		render.Count(b.Records, "record"), render.Count(uint64(max(0, b.Segments)), "segment"), render.Bytes(uint64(max(0, b.Bytes))), b.Hub, b.Waiting)
+	if b.UploadFailures+b.ReadFailures > 0 {
+		l.add("bucket", render.Yellow, "%s and %s failed since the hub's start; its log says why",
+			render.Count(b.UploadFailures, "upload"), render.Count(b.ReadFailures, "read"))
 	}
 }
 
