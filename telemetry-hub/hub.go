@@ -194,7 +194,7 @@ func (h *Hub) openServices() error {
 	if err != nil {
 		return err
 	}
-	h.details = details.NewCollector(details.Options{Store: h.kept, Order: h.ingest.Order, Find: h.store.Find, Logger: h.log}, h.metrics)
+	h.details = details.NewCollector(details.Options{Store: h.kept, Order: h.ingest.Order, Logger: h.log}, h.metrics)
 	h.leases = lease.NewServer(lease.ServerOptions{Logger: h.log})
 	if c.PolicyDir != "" {
 		h.policies = files.NewDirectory(c.PolicyDir, h.log)

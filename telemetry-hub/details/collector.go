@@ -74,9 +74,7 @@ type Answer struct {
 type Options struct {
 	Store *Store
 	// Order sends an order to a sidecar, and is false if that is not connected.
-	Order func(sender string, o *telemetryv1.Order) bool
-	// Find returns the records of a trace.
-	Find   func(ctx context.Context, id string) ([]store.Found, error)
+	Order  func(sender string, o *telemetryv1.Order) bool
 	Logger *slog.Logger
 }
 
@@ -85,6 +83,7 @@ type Collector struct {
 	o      Options
 	began  time.Time
 	follow follow
+	recent recent
 	m      meters
 
 	lastWarning atomic.Int64 // Unix nanoseconds
@@ -152,6 +151,7 @@ func NewCollector(o Options, reg prometheus.Registerer) *Collector {
 		Name: vocab.MetricHubDetailBytes, Help: "Bytes of the details that are kept.",
 	}, func() float64 { return float64(o.Store.Bytes()) }))
 	c.follow.init()
+	c.recent.init()
 	return c
 }
 

@@ -2,6 +2,7 @@ package details
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
@@ -15,7 +16,6 @@ import (
 	telemetryv1 "github.com/telemesh/telemesh/api/telemetry/v1"
 	"github.com/telemesh/telemesh/internal/vocab"
 	"github.com/telemesh/telemesh/telemetry-hub/ingest"
-	"github.com/telemesh/telemesh/telemetry-hub/store"
 )
 
 // mesh is a collector with its sidecars, each a function that takes orders.
@@ -24,18 +24,12 @@ type mesh struct {
 	mu       sync.Mutex // guards the fields below
 	sidecars map[string]func(*telemetryv1.Order)
 	orders   map[string]int
-	records  []store.Found
 }
 
 func newMesh(t *testing.T) *mesh {
 	m := &mesh{sidecars: make(map[string]func(*telemetryv1.Order)), orders: make(map[string]int)}
 	m.Collector = NewCollector(Options{
 		Store: open(t, t.TempDir(), 8<<20), Order: m.order, Logger: slog.New(slog.DiscardHandler),
-		Find: func(context.Context, string) ([]store.Found, error) {
-			m.mu.Lock()
-			defer m.mu.Unlock()
-			return m.records, nil
-		},
 	}, prometheus.NewRegistry())
 	return m
 }
@@ -58,6 +52,25 @@ func (m *mesh) tells(sender string, answer *telemetryv1.OrderAnswer, details ...
 		a.Answers = []*telemetryv1.OrderAnswer{answer}
 	}
 	m.Accept(a)
+}
+
+// columnsOf are records as a batch has them.
+func columnsOf(t *testing.T, records ...record.Record) *record.Columns {
+	t.Helper()
+	enc, err := record.NewEncoder()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dec, err := record.NewDecoder()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dec.Close()
+	columns, err := dec.Decode(enc.Append(nil, record.BlockOf(records)), len(records))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return columns
 }
 
 func hopOf(n int, instance string) Hop {
@@ -131,13 +144,10 @@ func TestWhatWentWrongAtOneHopIsOrderedFromTheOthers(t *testing.T) {
 	m := newMesh(t)
 	arrived := make(chan *telemetryv1.Order, 4)
 	m.sidecars["b-1"] = func(o *telemetryv1.Order) { arrived <- o }
-	edge := func(source, destination string, reporter telemetryv1.Reporter) *telemetryv1.Edge {
-		return &telemetryv1.Edge{Reporter: reporter, Source: &telemetryv1.Identity{Instance: source}, Destination: &telemetryv1.Identity{Instance: destination}}
-	}
 	bad := detailOf(1, vocab.TriggerError)
-	m.records = []store.Found{
-		{Record: record.Record{TraceID: traceOf(1), SpanID: [8]byte(bad.GetSpanId())}, Edge: edge("a-1", "b-1", telemetryv1.Reporter_REPORTER_SOURCE)},
-		{Record: record.Record{TraceID: traceOf(1), SpanID: [8]byte{9}}, Edge: edge("a-1", "b-1", telemetryv1.Reporter_REPORTER_DESTINATION)},
+	one := columnsOf(t, record.Record{Start: time.Unix(1, 0), TraceID: traceOf(1), Code: 200})
+	for _, sender := range []string{"a-1", "b-1"} {
+		m.Accept(ingest.Accepted{Batch: &telemetryv1.Batch{Sender: sender}, Columns: one})
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ran := make(chan error, 1)
@@ -160,19 +170,7 @@ func TestWrongRecordsAreFollowedOnceAndWithinBounds(t *testing.T) {
 		rs[i] = record.Record{Start: time.Unix(1, 0), TraceID: traceOf(i), Code: 200}
 	}
 	rs[1].Code, rs[2].Flags = 500, "UF"
-	enc, err := record.NewEncoder()
-	if err != nil {
-		t.Fatal(err)
-	}
-	dec, err := record.NewDecoder()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer dec.Close()
-	columns, err := dec.Decode(enc.Append(nil, record.BlockOf(rs)), len(rs))
-	if err != nil {
-		t.Fatal(err)
-	}
+	columns := columnsOf(t, rs...)
 	for range 2 {
 		m.Accept(ingest.Accepted{Batch: &telemetryv1.Batch{}, Columns: columns})
 	}
@@ -221,5 +219,31 @@ func TestAFloodOfDetailsIsShed(t *testing.T) {
 	m.take(&telemetryv1.Batch{Sender: "a"}, []*telemetryv1.Detail{detailOf(2, "error")}, nil, keepBurst-1)
 	if len(m.o.Store.Find(traceOf(1))) != 1 || len(m.o.Store.Find(traceOf(2))) != 0 || testutil.ToFloat64(m.m.details.WithLabelValues("shed")) != 1 {
 		t.Error("the second one is kept")
+	}
+}
+
+func TestRecentForgetsOnlyWhatIsOld(t *testing.T) {
+	var r recent
+	r.init()
+	for i := range 100 {
+		r.add("a", columnsOf(t, record.Record{Start: time.Unix(1, 0), TraceID: traceOf(i)}, record.Record{Start: time.Unix(1, 0), TraceID: traceOf(i)}))
+		r.add("b", columnsOf(t, record.Record{Start: time.Unix(1, 0), TraceID: traceOf(i)}))
+	}
+	if told := r.told(traceOf(99)); len(told) != 2 || told["a"] != 2 || told["b"] != 1 {
+		t.Errorf("%v told of the newest", told)
+	}
+	if told := r.told(traceOf(100)); len(told) != 0 {
+		t.Errorf("%v told of what nobody has seen", told)
+	}
+	all := make([]record.Record, 2*recentSenders)
+	for i := range all {
+		all[i] = record.Record{Start: time.Unix(1, 0), TraceID: traceOf(7)}
+	}
+	r.add("c", columnsOf(t, all...))
+	for n := range 1 << 16 {
+		r.number(fmt.Sprint(n)) // so many that all is forgotten
+	}
+	if told := r.told(traceOf(7)); len(told) != 0 || len(r.names) == 1<<16 {
+		t.Errorf("%v of %d senders", told, len(r.names))
 	}
 }

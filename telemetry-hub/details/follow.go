@@ -8,14 +8,13 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/telemesh/telemesh/api/telemetry/record"
-	"github.com/telemesh/telemesh/internal/ids"
 	"github.com/telemesh/telemesh/internal/vocab"
 	"github.com/telemesh/telemesh/telemetry-hub/ingest"
 )
 
 const (
 	// followEvery and followTraces bound the traces that are followed: 48 a second,
-	// each a look-up of about a millisecond and an order for each of its sidecars.
+	// each an order for each of its sidecars.
 	followEvery  = 250 * time.Millisecond
 	followTraces = 12
 	// maxFollow is how many wait for their turn.
@@ -23,8 +22,6 @@ const (
 	// A trace is looked at twice: once the sidecars' next batches are here, and
 	// again for hops that took longer. Both are well within a ring's reach.
 	firstLook, secondLook = time.Second, 5 * time.Second
-	// maxHops of a trace are ordered: a caller may give one ID to everything.
-	maxHops = 200
 	// maxKnown bounds how many traces are remembered as followed.
 	maxKnown = 4096
 )
@@ -97,6 +94,7 @@ func (c *Collector) Accept(a ingest.Accepted) {
 		}
 		c.take(a.Batch, a.Details, a.Answers, bytes)
 	}
+	c.recent.add(a.Batch.GetSender(), a.Columns)
 	c.acceptRecords(a.Columns)
 }
 
@@ -139,7 +137,7 @@ func (c *Collector) runFollow(ctx context.Context) error {
 		select {
 		case now := <-tick.C:
 			for _, t := range c.follow.next(now) {
-				c.followOne(ctx, t)
+				c.followOne(t)
 			}
 		case <-ctx.Done():
 			return nil
@@ -147,16 +145,19 @@ func (c *Collector) runFollow(ctx context.Context) error {
 	}
 }
 
-// followOne orders what is missing of a trace. The orders bound themselves: one
-// for each sidecar.
-func (c *Collector) followOne(ctx context.Context, t Trace) {
-	found, _ := c.o.Find(ctx, ids.TraceID(t).String()) // what is not found now may be at the second look
-	if ctx.Err() != nil {
+// followOne orders what is missing of a trace from everybody who told of it. The
+// orders bound themselves: one for each sidecar.
+func (c *Collector) followOne(t Trace) {
+	told := c.recent.told(t)
+	if len(told) == 0 {
 		return
 	}
-	hops := make([]Hop, 0, min(len(found), maxHops))
-	for i := range found[:min(len(found), maxHops)] {
-		hops = append(hops, HopOf(&found[i]))
+	for _, kept := range c.o.Store.Find(t) {
+		told[kept.Sender]--
 	}
-	c.look(hops)
+	for sender, missing := range told {
+		if missing > 0 {
+			c.askFor(Hop{Key: Key{Trace: t}, Instance: sender})
+		}
+	}
 }
