@@ -225,25 +225,31 @@ func TestAFloodOfDetailsIsShed(t *testing.T) {
 func TestRecentForgetsOnlyWhatIsOld(t *testing.T) {
 	var r recent
 	r.init()
-	for i := range 100 {
-		r.add("a", columnsOf(t, record.Record{Start: time.Unix(1, 0), TraceID: traceOf(i)}, record.Record{Start: time.Unix(1, 0), TraceID: traceOf(i)}))
-		r.add("b", columnsOf(t, record.Record{Start: time.Unix(1, 0), TraceID: traceOf(i)}))
+	one := record.Record{Start: time.Unix(1, 0), TraceID: traceOf(7)}
+	other := make([]record.Record, 1<<13)
+	for i := range other {
+		other[i] = record.Record{Start: time.Unix(1, 0), TraceID: traceOf(8)}
 	}
-	if told := r.told(traceOf(99)); len(told) != 2 || told["a"] != 2 || told["b"] != 1 {
-		t.Errorf("%v told of the newest", told)
+	others := columnsOf(t, other...)
+	r.add("a", columnsOf(t, one, one))
+	r.add("b", columnsOf(t, one))
+	for range recentRecords/len(other) - 1 {
+		r.add("c", others)
 	}
-	if told := r.told(traceOf(100)); len(told) != 0 {
+	if told := r.told(traceOf(7)); len(told) != 2 || told["a"] != 2 || told["b"] != 1 {
+		t.Errorf("%v told of what is remembered", told)
+	}
+	if told := r.told(traceOf(9)); len(told) != 0 {
 		t.Errorf("%v told of what nobody has seen", told)
 	}
-	all := make([]record.Record, 2*recentSenders)
-	for i := range all {
-		all[i] = record.Record{Start: time.Unix(1, 0), TraceID: traceOf(7)}
+	r.add("c", others)
+	if told := r.told(traceOf(7)); len(told) != 0 {
+		t.Errorf("%v told of what is too old", told)
 	}
-	r.add("c", columnsOf(t, all...))
 	for n := range 1 << 16 {
 		r.number(fmt.Sprint(n)) // so many that all is forgotten
 	}
-	if told := r.told(traceOf(7)); len(told) != 0 || len(r.names) == 1<<16 {
+	if told := r.told(traceOf(8)); len(told) != 0 || len(r.names) == 1<<16 {
 		t.Errorf("%v of %d senders", told, len(r.names))
 	}
 }
