@@ -70,7 +70,7 @@ func hubStore() []*panelJSON {
 			unit: unitSeconds, width: 8, colors: map[string]string{"p50": "green", "p99": "red"}, targets: []target{
 				{expr: lookup("0.5"), legend: "p50", mayBeEmpty: emptyNoLookups}, {expr: lookup("0.99"), legend: "p99", mayBeEmpty: emptyNoLookups},
 			}}.graph(),
-		panel{title: "Sealing", about: "Closed logs that wait to be sealed; at 8 the hub takes no more until one is done. Segments that wait for their upload, where there is a bucket.",
+		panel{title: "Sealing", about: "Closed logs that wait to be sealed; at 4 the hub takes no more until one is done. Segments that wait for their upload, where there is a bucket.",
 			unit: unitCount, width: 8, targets: []target{
 				{expr: sumBy(nil, vocab.MetricHubStoreUnsealed), legend: "unsealed logs"},
 				{expr: sumBy(nil, vocab.MetricHubBucketWaiting), legend: "segments to upload", mayBeEmpty: emptyNoBucket},

@@ -58,7 +58,7 @@ func command() *cobra.Command {
 	f.DurationVar(&c.RetentionSlow, "retention-slow", 0, "what is slow, as in 1s (default: nothing, only failed requests are kept longer)")
 	f.Int64Var(&c.DetailBytes, "detail-bytes", 0, "size of the headers, attempts and policy decisions kept of requests that failed, were slow or were opened (default 128 MiB)")
 	f.DurationVar(&c.SealAfter, "seal-after", 0, "age at which records go from the log to a Parquet file (default 5m)")
-	f.Int64Var(&c.SealBytes, "seal-bytes", 0, "size of the log at which they do (default 64 MiB)")
+	f.Int64Var(&c.SealBytes, "seal-bytes", 0, "size of the log at which they do (default 128 MiB)")
 	b := &c.Bucket
 	f.StringVar(&b.File, "bucket-config", "", "file with a Thanos YAML block that names the bucket which segments go to, S3 or a folder (default: none, they stay on the disk)")
 	f.StringVar(&b.Durability, "durability", "", "what a batch is acknowledged for: disk, or bucket, which survives the loss of this machine (default disk)")

@@ -33,7 +33,7 @@ func main() {
 	flag.StringVar(&o.dir, "dir", "", "folder for the hub's data; a temporary one if empty")
 	flag.StringVar(&o.out, "out", "docs/performance", "folder for hub.json and hub.md; empty writes nothing")
 	flag.IntVar(&o.records, "records", 2_000_000, "records to send")
-	flag.Int64Var(&o.sealBytes, "seal-bytes", 64<<20, "size of a log when it is sealed")
+	flag.Int64Var(&o.sealBytes, "seal-bytes", 128<<20, "size of a log when it is sealed")
 	flag.IntVar(&o.lookUps, "look-ups", 1000, "requests to look up, warm; a third of them cold")
 	flag.DurationVar(&o.paced, "paced", 30*time.Second, "how long 20,000 records a second of 1,000 edges are sent, for the hub's memory")
 	flag.IntVar(&o.rounds, "rounds", 200, "how often kill kills")

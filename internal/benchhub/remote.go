@@ -35,7 +35,7 @@ func fromS3(ctx context.Context, o options, samples []sample, r *report) error {
 	}
 	// Room for the indexes, and for so little else that a look-up finds none of it.
 	reader, err := startHub(ctx, filepath.Join(o.bin, "mesh-hub"), filepath.Join(o.dir, "reader"), "--bucket-config", config, "--bucket-poll", "1s",
-		"--bucket-cache-bytes", fmt.Sprint(indexes+(4<<20)))
+		"--bucket-cache-bytes", fmt.Sprint(indexes+(1<<20)))
 	if err != nil {
 		return err
 	}

@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	defaultWindow = 1 << 17
+	defaultWindow = 1 << 18
 	maxWindow     = 1 << 18
 	// maxDictBytes of distinct texts end a window early.
 	maxDictBytes = 64 << 20
@@ -20,7 +20,7 @@ const (
 // BuilderOptions of a Builder. The zero value is ready.
 type BuilderOptions struct {
 	// Window is how many rows are sorted together: as many as arrive while the
-	// records of one request do. 131,072 if 0; at most 262,144.
+	// records of one request do. 262,144 if 0, which is also the most.
 	Window int
 	// Seed of the index's hashes; random if 0.
 	Seed uint64

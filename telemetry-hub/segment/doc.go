@@ -13,7 +13,7 @@
 // Plain Parquet, format version 2, of flat columns and one map. A row group has
 // up to 8,192 rows and each column in it one v1 data page, behind a dictionary
 // page if it has one. Every page header has its CRC. Inside a sealing window of
-// 131,072 rows those of a trace stand together, by hop, and the traces by their
+// 262,144 rows those of a trace stand together, by hop, and the traces by their
 // first start; from window to window rows are ordered only by time of arrival.
 // No reader may count on an order: it has changed within a schema version.
 //

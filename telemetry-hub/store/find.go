@@ -6,7 +6,6 @@ import (
 	"github.com/telemesh/telemesh/api/telemetry/record"
 	telemetryv1 "github.com/telemesh/telemesh/api/telemetry/v1"
 	"github.com/telemesh/telemesh/internal/ids"
-	"github.com/telemesh/telemesh/telemetry-hub/segment"
 )
 
 // Found is one record with its edge.
@@ -38,18 +37,16 @@ func (s *Store) Find(ctx context.Context, id string) ([]Found, error) {
 	for i := len(v.logs) - 1; i >= 0; i-- {
 		l.byID(ctx, v.logs[i])
 	}
-	for i := len(v.segments) - 1; i >= 0; i-- {
-		l.bySegment(ctx, v.segments[i])
+	for _, list := range [][]*sealedFile{v.segments, v.remote} {
+		l.bySegments(ctx, list)
 	}
-	l.byRemote(ctx, v.remote)
 	// A foreign request ID may be on the first hop only; its trace has the rest.
 	for i := len(v.logs) - 1; i >= 0; i-- {
 		l.restOfLog(ctx, v.logs[i])
 	}
-	for i := len(v.segments) - 1; i >= 0; i-- {
-		l.restOfSegment(ctx, v.segments[i])
+	for _, list := range [][]*sealedFile{v.segments, v.remote} {
+		l.restOfSegments(ctx, list)
 	}
-	l.restOfRemote(ctx, v.remote)
 	if len(v.remote) > 0 {
 		l.found = once(l.found)
 	}
@@ -98,56 +95,10 @@ func (l *lookup) byID(ctx context.Context, log logView) {
 	}
 }
 
-// bySegment finds the ID in a segment.
-func (l *lookup) bySegment(ctx context.Context, sf *sealedFile) {
-	if l.room() <= 0 || ctx.Err() != nil {
-		return
-	}
-	found, err := sf.Find(ctx, l.id, l.room())
-	l.take(ctx, sf, found, err)
-}
-
-// take takes what a segment has of the ID, and with it the traces of that as far
-// as they are there.
-func (l *lookup) take(ctx context.Context, sf *sealedFile, found []segment.Found, err error) {
-	l.s.tell(ctx, sf, err)
-	whole := make(map[ids.TraceID]bool)
-	for _, f := range found {
-		l.found = append(l.found, Found{f.Record, f.Edge})
-		if l.learn(f.Record.TraceID) {
-			whole[f.Record.TraceID] = true
-		}
-	}
-	l.in[sf] = whole
-}
-
 func (l *lookup) restOfLog(ctx context.Context, log logView) {
 	for trace := range l.traces {
 		match := func(c *record.Columns, row int) bool { return c.TraceID(row) == trace && c.RequestID(row) != l.id }
 		l.collect(ctx, log, []uint64{l.s.hash.trace(trace)}, match)
-	}
-}
-
-// rest are the traces that the ID itself did not lead to in a segment. None of
-// their records there has the ID, or it would have.
-func (l *lookup) rest(sf *sealedFile) (rest []ids.TraceID) {
-	for trace := range l.traces {
-		if !l.in[sf][trace] {
-			rest = append(rest, trace)
-		}
-	}
-	return rest
-}
-
-func (l *lookup) restOfSegment(ctx context.Context, sf *sealedFile) {
-	rest := l.rest(sf)
-	if len(rest) == 0 || l.room() <= 0 || ctx.Err() != nil {
-		return
-	}
-	found, err := sf.FindTraces(ctx, rest, l.room())
-	l.s.tell(ctx, sf, err)
-	for _, f := range found {
-		l.found = append(l.found, Found{f.Record, f.Edge})
 	}
 }
 

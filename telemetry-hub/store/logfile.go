@@ -122,10 +122,10 @@ func decode(d *record.Decoder, payload []byte, b *telemetryv1.Batch) (*record.Co
 }
 
 const (
-	// maxUnsealed closed logs may wait to be sealed: each has some 15 MB of index in
+	// maxUnsealed closed logs may wait to be sealed: each has some 30 MB of index in
 	// memory. Then the writer waits, and so do the senders, whose buffers are
 	// bounded themselves.
-	maxUnsealed = 8
+	maxUnsealed = 4
 	// maxSealWait is how long it waits before it tells the senders to try again.
 	maxSealWait = 10 * time.Second
 )

@@ -42,9 +42,9 @@ import (
 )
 
 const (
-	// fileBytes is the size at which a log file is closed: about a million and a
-	// half of records, which is a good size for a segment.
-	fileBytes = 64 << 20
+	// fileBytes is the size at which a log file is closed: about two million
+	// records, which is a good size for a segment.
+	fileBytes = 128 << 20
 	// sealAfter is the age at which it is closed.
 	sealAfter = 5 * time.Minute
 	// logHorizon is how far back the live graph looks, and logBytes bounds what is

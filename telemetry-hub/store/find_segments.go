@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
+	"slices"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	telemetryv1 "github.com/telemesh/telemesh/api/telemetry/v1"
+	"github.com/telemesh/telemesh/internal/ids"
 	"github.com/telemesh/telemesh/telemetry-hub/bucket"
 	"github.com/telemesh/telemesh/telemetry-hub/segment"
 )
@@ -19,62 +22,92 @@ import (
 // bucket.
 const remoteFinds = 16
 
-// answer is what one segment of the bucket gave.
+// answer is what one segment gave.
 type answer struct {
 	found []segment.Found
 	err   error
 }
 
-// ask asks segments of the bucket at once, until there is room for no more, and
-// returns their answers in order.
-func ask(ctx context.Context, list []*sealedFile, room int, find func(*sealedFile) ([]segment.Found, error)) []answer {
+// ask asks segments, the newest first and some at once, until there is room for no
+// more, and hands their answers on in that order.
+func (l *lookup) ask(ctx context.Context, list []*sealedFile, find func(*sealedFile, int) ([]segment.Found, error), take func(*sealedFile, []segment.Found)) {
+	room := l.room()
+	if room <= 0 || len(list) == 0 {
+		return
+	}
+	list = slices.Clone(list)
+	slices.Reverse(list)
 	answers := make([]answer, len(list))
 	var found atomic.Int64
 	var g errgroup.Group
-	g.SetLimit(remoteFinds)
+	if g.SetLimit(remoteFinds); list[0].data != nil {
+		g.SetLimit(runtime.GOMAXPROCS(0))
+	}
 	for i, sf := range list {
 		g.Go(func() error {
 			if ctx.Err() == nil && found.Load() < int64(room) {
-				answers[i].found, answers[i].err = find(sf)
+				answers[i].found, answers[i].err = find(sf, room)
 				found.Add(int64(len(answers[i].found)))
 			}
 			return nil
 		})
 	}
 	_ = g.Wait() // each has its error
-	return answers
-}
-
-// byRemote finds the ID in the bucket.
-func (l *lookup) byRemote(ctx context.Context, list []*sealedFile) {
-	room := l.room()
-	if room <= 0 {
-		return
-	}
-	for i, a := range ask(ctx, list, room, func(sf *sealedFile) ([]segment.Found, error) { return sf.Find(ctx, l.id, room) }) {
-		l.failed = errors.Join(l.failed, l.s.tellRemote(ctx, list[i], a.err))
-		l.take(ctx, list[i], a.found, nil)
+	for i, a := range answers {
+		l.tell(ctx, list[i], a.err)
+		take(list[i], a.found[:min(len(a.found), max(l.room(), 0))])
 	}
 }
 
-// restOfRemote takes what the bucket has of the traces that were learnt.
-func (l *lookup) restOfRemote(ctx context.Context, list []*sealedFile) {
-	room := l.room()
-	if room <= 0 || len(l.traces) == 0 {
-		return
-	}
-	find := func(sf *sealedFile) ([]segment.Found, error) {
-		if rest := l.rest(sf); len(rest) > 0 {
-			return sf.FindTraces(ctx, rest, room)
+// bySegments finds the ID in segments, and with it the traces of what is found as
+// far as they are there.
+func (l *lookup) bySegments(ctx context.Context, list []*sealedFile) {
+	find := func(sf *sealedFile, room int) ([]segment.Found, error) { return sf.Find(ctx, l.id, room) }
+	l.ask(ctx, list, find, func(sf *sealedFile, found []segment.Found) {
+		whole := make(map[ids.TraceID]bool)
+		for _, f := range found {
+			l.found = append(l.found, Found{f.Record, f.Edge})
+			if l.learn(f.Record.TraceID) {
+				whole[f.Record.TraceID] = true
+			}
 		}
-		return nil, nil
+		if len(whole) > 0 {
+			l.in[sf] = whole
+		}
+	})
+}
+
+// restOfSegments takes the traces that the ID itself did not lead to in a segment.
+// None of their records there has the ID, or it would have.
+func (l *lookup) restOfSegments(ctx context.Context, list []*sealedFile) {
+	if len(l.traces) == 0 {
+		return
 	}
-	for i, a := range ask(ctx, list, room, find) {
-		l.failed = errors.Join(l.failed, l.s.tellRemote(ctx, list[i], a.err))
-		for _, f := range a.found {
+	find := func(sf *sealedFile, room int) ([]segment.Found, error) {
+		var rest []ids.TraceID
+		for trace := range l.traces {
+			if !l.in[sf][trace] {
+				rest = append(rest, trace)
+			}
+		}
+		if len(rest) == 0 {
+			return nil, nil
+		}
+		return sf.FindTraces(ctx, rest, room)
+	}
+	l.ask(ctx, list, find, func(_ *sealedFile, found []segment.Found) {
+		for _, f := range found {
 			l.found = append(l.found, Found{f.Record, f.Edge})
 		}
+	})
+}
+
+func (l *lookup) tell(ctx context.Context, sf *sealedFile, err error) {
+	if sf.data != nil {
+		l.s.tell(ctx, sf, err)
+		return
 	}
+	l.failed = errors.Join(l.failed, l.s.tellRemote(ctx, sf, err))
 }
 
 // tellRemote counts what a look-up could not read in the bucket, and returns it as
