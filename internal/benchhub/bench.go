@@ -33,6 +33,9 @@ func bench(ctx context.Context, o options) error {
 		return err
 	}
 	samples, err := kept(ctx, o, h, r)
+	if err == nil {
+		err = visibleAfter(ctx, o, h, r)
+	}
 	if err = errors.Join(err, h.kill()); err != nil {
 		return err
 	}
