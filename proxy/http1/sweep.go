@@ -124,7 +124,7 @@ func (t *timer) lookUp() {
 	if up == nil {
 		return
 	}
-	if state := up.Peer(); (state == netio.HalfClosed || state == netio.Sent) && t.up.CompareAndSwap(up, nil) {
+	if up.Peer() != netio.Open && t.up.CompareAndSwap(up, nil) {
 		_ = up.SetReadDeadline(past)
 	}
 }

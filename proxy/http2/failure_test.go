@@ -297,6 +297,28 @@ func TestUpstreamDeathAfterTheHead(t *testing.T) {
 	}
 }
 
+// TestAResetThatComesWithBytesIsSeen resets at once after the last bytes, so that
+// both may come in one wake-up.
+func TestAResetThatComesWithBytesIsSeen(t *testing.T) {
+	address := upstream(t, func(_ int, p *peer) {
+		p.until(isHead)
+		p.c.(*net.TCPConn).SetLinger(0)
+		p.headers(1, false, ":status", "200")
+		p.fr.WriteData(1, false, []byte("some"))
+	})
+	r := newRig(t, newDecider(address))
+	for range 100 {
+		resp, err := r.client().Get(url("/"))
+		if err == nil {
+			_, err = io.ReadAll(resp.Body)
+			resp.Body.Close()
+		}
+		if rec := r.record(); err != nil && rec.Detail == "downstream_remote_disconnect" {
+			t.Fatalf("the client gave up: %v, record %+v", err, rec)
+		}
+	}
+}
+
 func TestSlowReaderHoldsAWindowAndNoMore(t *testing.T) {
 	var sent int
 	stalled := make(chan int, 1)

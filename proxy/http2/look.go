@@ -29,7 +29,7 @@ func (c *conn) lookLater() {
 // another time.
 func (c *conn) look() {
 	c.looking.Store(false)
-	if c.io.Peer() == netio.HalfClosed {
+	if state := c.io.Peer(); state == netio.HalfClosed || state == netio.Gone { // reset with its last bytes, too
 		_ = c.io.SetReadDeadline(past)
 	}
 }
