@@ -25,10 +25,10 @@ import (
 )
 
 // What a flood consists of: batches of 3 MiB that do not compress, and are some
-// 12 MiB once they are decoded, 48 streams of them.
+// 12 MiB once they are decoded, 32 streams of them.
 const (
-	floodStreams = 48
-	floodBatches = 6 // of each stream
+	floodStreams = 32
+	floodBatches = 3 // of each stream
 	floodRows    = 2048
 	floodText    = 1500 // bytes of each path
 	floodLimit   = 256 << 20
