@@ -155,6 +155,11 @@ func nextMagic(f io.ReaderAt, from, size int64) int64 {
 			if binary.LittleEndian.Uint32(buf[i:]) != frameMagic {
 				continue
 			}
+			// A length beyond the end is seen before anything is read: there may be as
+			// many of them as fit into the file.
+			if i+8 <= n && int64(binary.LittleEndian.Uint32(buf[i+4:])) > size-from-int64(i)-frameHeader {
+				continue
+			}
 			if _, err := readFrame(f, from+int64(i), size-from-int64(i)-frameHeader); err == nil {
 				return from + int64(i)
 			}

@@ -60,3 +60,12 @@ func FuzzScan(f *testing.F) {
 		}
 	})
 }
+
+func TestManyLengthsBeyondTheEndTakeNoLongTime(t *testing.T) {
+	b := bytes.Repeat([]byte("telm\xff\xff\xff\x03"), 1<<18) // 2 MiB, each of 64 MiB
+	damages := 0
+	end, err := scan(memory{bytes.NewReader(b)}, func(int64, []byte) error { return nil }, func(damage) { damages++ })
+	if end != 0 || err != nil || damages != 1 {
+		t.Errorf("end %d, %d damages: %v; want one damage of all", end, damages, err)
+	}
+}
