@@ -61,7 +61,17 @@ func (s *Store) ship() error {
 	if !r.lease.Held() {
 		return errNotHeld
 	}
+	s.noteShipped(logs[:max(len(logs)-1, 0)])
 	return nil
+}
+
+// noteShipped lets closed logs, all of which the bucket has, go from the disk.
+func (s *Store) noteShipped(logs []*logFile) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, lf := range logs {
+		lf.shipped = true
+	}
 }
 
 // awaitLease waits a moment for the lease, which a hub that starts takes first.

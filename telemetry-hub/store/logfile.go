@@ -29,6 +29,8 @@ type logFile struct {
 	// sealed: its records are found in a segment, and the file remains only for
 	// what else its batches say.
 	sealed bool
+	// shipped: it is closed, and the bucket has all of it as log or as segment.
+	shipped bool
 	users  users
 }
 

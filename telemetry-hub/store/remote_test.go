@@ -137,6 +137,20 @@ func (s *shared) takeOver(b *bench) {
 	}
 }
 
+// away makes the bucket answer with errors, until back is called.
+func (s *shared) away() (back func()) {
+	s.t.Helper()
+	must := func(errs ...error) {
+		s.t.Helper()
+		if err := errors.Join(errs...); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	elsewhere := s.folder + "-away"
+	must(os.Rename(s.folder, elsewhere), os.WriteFile(s.folder, nil, 0o644))
+	return func() { must(os.Remove(s.folder), os.Rename(elsewhere, s.folder)) }
+}
+
 // wantAll checks that a hub finds every request once.
 func (s *shared) wantAll(when string, b *bench) {
 	s.t.Helper()
@@ -336,10 +350,7 @@ func TestABucketThatDoesNotAnswerHoldsOnlyWhatNeedsIt(t *testing.T) {
 	s.pass(time.Hour)
 	s.work()
 	s.work()
-	away := s.folder + "-away"
-	if err := errors.Join(os.Rename(s.folder, away), os.WriteFile(s.folder, nil, 0o644)); err != nil {
-		t.Fatal(err)
-	}
+	back := s.away()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	if _, err := a.store.Find(ctx, trace(1).String()); !errors.Is(err, ErrIncomplete) {
@@ -349,12 +360,51 @@ func TestABucketThatDoesNotAnswerHoldsOnlyWhatNeedsIt(t *testing.T) {
 	if err := a.store.Sync(); err == nil {
 		t.Error("a batch is durable without the bucket")
 	}
-	if err := errors.Join(os.Remove(s.folder), os.Rename(away, s.folder)); err != nil {
-		t.Fatal(err)
-	}
+	back()
 	s.next++
 	s.push(a, 1)
 	s.wantAll("it answers again", a)
+}
+
+func TestWhatTheBucketDoesNotHaveYetStaysOnDisk(t *testing.T) {
+	s := newShared(t)
+	a := s.hub(Options{})
+	s.push(a, 2)
+	back := s.away()
+	for range 5 {
+		s.next++
+		a.append(hop(s.next, fmt.Sprint("/", s.next)))
+	}
+	if err := a.store.Sync(); err == nil {
+		t.Fatal("batches are durable without the bucket")
+	}
+	a.now = a.now.Add(time.Hour)
+	a.seal()
+	if n := a.store.Stats().SealedRecords; n < 4 {
+		t.Fatalf("%d records sealed, want those of all closed logs", n)
+	}
+	back()
+	s.renew()
+	if err := a.store.Sync(); err != nil { // for the same batches, which come again
+		t.Fatal(err)
+	}
+	b := s.hub(Options{})
+	s.kill(a, true)
+	s.takeOver(b)
+	s.pass(uploadAfter)
+	s.work()
+	s.wantAll("taken over", b)
+}
+
+func TestLogsGoFromTheDiskWhenTheBucketHasThem(t *testing.T) {
+	s := newShared(t)
+	a := s.hub(Options{})
+	s.push(a, 5)
+	s.pass(2 * time.Minute)
+	a.seal()
+	if logs := a.glob("*.log"); len(logs) != 1 {
+		t.Errorf("logs %v remain, want the open one", logs)
+	}
 }
 
 // TestHubsThatShareABucketAreAMultisetOfRecords does what may happen to hubs, in

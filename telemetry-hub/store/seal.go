@@ -191,16 +191,18 @@ func (s *Store) tidy() {
 }
 
 // oldLogs takes the sealed logs off that are of no use for a restart any more, or
-// too many.
+// too many. One that the bucket has to have stays until it has: a batch of it that
+// was never acknowledged comes again, and is a duplicate then.
 func (s *Store) oldLogs() []*logFile {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	horizon := s.o.Now().Add(-s.o.LogHorizon)
+	durable := s.remote != nil && s.remote.o.Durable
 	logs, total := s.sizes()
 	n := 0
 	for ; n < len(s.logs)-1; n++ {
 		lf := s.logs[n]
-		if !lf.sealed || lf.written.After(horizon) && logs <= logBytes && total <= s.o.RetentionBytes {
+		if !lf.sealed || durable && !lf.shipped || lf.written.After(horizon) && logs <= logBytes && total <= s.o.RetentionBytes {
 			break
 		}
 		logs, total = logs-lf.size, total-lf.size
