@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	defaultWindow = 1 << 18
-	maxWindow     = 1 << 18
+	// maxWindow is how many rows are sorted together, if nothing less is asked for.
+	maxWindow = 1 << 18
 	// maxDictBytes of distinct texts end a window early.
 	maxDictBytes = 64 << 20
 )
@@ -46,10 +46,9 @@ type Builder struct {
 // NewBuilder begins a segment that Seal will put at path. Until then it is at
 // path with ".new" behind it, which is overwritten.
 func NewBuilder(path string, o BuilderOptions) (*Builder, error) {
-	if o.Window <= 0 {
-		o.Window = defaultWindow
+	if o.Window <= 0 || o.Window > maxWindow {
+		o.Window = maxWindow
 	}
-	o.Window = min(o.Window, maxWindow)
 	if o.Seed == 0 {
 		o.Seed = rand.Uint64()
 	}
