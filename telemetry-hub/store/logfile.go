@@ -31,7 +31,7 @@ type logFile struct {
 	sealed bool
 	// shipped: it is closed, and the bucket has all of it as log or as segment.
 	shipped bool
-	users  users
+	users   users
 }
 
 // release gives the file back. It was only read since it was synced.
