@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +13,7 @@ import (
 
 	topologyv1 "github.com/telemesh/telemesh/api/topology/v1"
 	"github.com/telemesh/telemesh/internal/procstat"
+	"github.com/telemesh/telemesh/internal/scrape"
 )
 
 // hub is a mesh-hub process.
@@ -21,7 +21,6 @@ type hub struct {
 	cmd        *exec.Cmd
 	dir        string
 	http, grpc string
-	client     *http.Client
 }
 
 // startHub starts mesh-hub on ports of its choice and waits until it answers.
@@ -33,7 +32,7 @@ func startHub(ctx context.Context, binary, dir string, args ...string) (*hub, er
 	if err := os.Remove(file); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
-	h := &hub{dir: dir, client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 4}}}
+	h := &hub{dir: dir}
 	h.cmd = exec.Command(binary, append([]string{ //nolint:gosec // our own binary
 		"--data-dir", filepath.Join(dir, "data"), "--address-file", file, "--http-address", "127.0.0.1:0", "--grpc-address", "127.0.0.1:0",
 		"--retention-bytes", fmt.Sprint(int64(1) << 40), "--log-level", "warn",
@@ -71,19 +70,7 @@ func (h *hub) kill() error {
 }
 
 func (h *hub) get(ctx context.Context, path string, into any) error {
-	q, err := http.NewRequestWithContext(ctx, http.MethodGet, h.http+path, nil)
-	if err != nil {
-		return err
-	}
-	r, err := h.client.Do(q)
-	if err != nil {
-		return err
-	}
-	defer r.Body.Close()
-	if r.StatusCode != http.StatusOK {
-		return fmt.Errorf("GET %s: %s", path, r.Status)
-	}
-	return json.NewDecoder(r.Body).Decode(into)
+	return scrape.JSON(ctx, h.http+path, into)
 }
 
 func (h *hub) status(ctx context.Context) (s topologyv1.Status, err error) {

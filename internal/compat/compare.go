@@ -2,14 +2,12 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
-	"strings"
 	"time"
 
 	topologyv1 "github.com/telemesh/telemesh/api/topology/v1"
+	"github.com/telemesh/telemesh/internal/scrape"
 )
 
 // known is what a hub knows of all traffic.
@@ -81,38 +79,20 @@ func (m *mesh) send(ctx context.Context, n int) ([]request, error) {
 
 // known reads the hub's own account.
 func (m *mesh) known(ctx context.Context) (k known, err error) {
-	b, err := m.get(ctx, "/api/mesh/v1/status")
-	if err != nil {
+	var status topologyv1.Status
+	if err := scrape.JSON(ctx, m.hubURL("/api/mesh/v1/status"), &status); err != nil {
 		return k, err
 	}
-	var status topologyv1.Status
-	if err := json.Unmarshal(b, &status); err != nil {
+	page, err := scrape.Get(ctx, m.hubURL(""))
+	if err != nil {
 		return k, err
 	}
 	k.records, k.rejected, k.requests = status.Ingest.Records, status.Ingest.Rejected, make(map[string]float64)
-	text, err := m.get(ctx, "/metrics")
-	if err != nil {
-		return k, err
-	}
-	for line := range strings.Lines(string(text)) {
-		if !strings.HasPrefix(line, "istio_requests_total{") {
-			continue
-		}
-		_, value, _ := strings.Cut(line, "} ")
-		v, err := strconv.ParseFloat(strings.Fields(value)[0], 64)
-		if err != nil {
-			return k, fmt.Errorf("metrics: %q: %w", line, err)
-		}
-		k.requests[label(line, "reporter")+" "+label(line, "response_code")] += v
+	for _, one := range page["istio_requests_total"].GetMetric() {
+		labels := scrape.Labels(one)
+		k.requests[labels["reporter"]+" "+labels["response_code"]] += one.GetCounter().GetValue()
 	}
 	return k, nil
-}
-
-// label is a label's value in a line of Prometheus' text format.
-func label(line, name string) string {
-	_, rest, _ := strings.Cut(line, name+`="`)
-	value, _, _ := strings.Cut(rest, `"`)
-	return value
 }
 
 // compare looks whether n requests, each seen by two sidecars, came between.
@@ -140,16 +120,12 @@ func compare(before, after known, n int) error {
 func (m *mesh) lookUp(ctx context.Context, sent []request) error {
 	for i := 0; i < len(sent); i += lookUpEvery {
 		r := sent[i]
-		b, err := m.get(ctx, "/api/mesh/v1/requests/"+r.id)
-		if err != nil {
-			return fmt.Errorf("look up request %d: %w", i, err)
-		}
 		var t topologyv1.Trace
-		if err := json.Unmarshal(b, &t); err != nil {
+		if err := scrape.JSON(ctx, m.hubURL("/api/mesh/v1/requests/"+r.id), &t); err != nil {
 			return fmt.Errorf("look up request %d: %w", i, err)
 		}
 		if len(t.Hops) != 1 || t.Hops[0].Client == nil || t.Hops[0].Server == nil {
-			return fmt.Errorf("request %d has %d hops, or one without both sides: %s", i, len(t.Hops), b)
+			return fmt.Errorf("request %d has %d hops, or one without both sides: %+v", i, len(t.Hops), t.Hops)
 		}
 		for _, side := range []*topologyv1.Record{t.Hops[0].Client, t.Hops[0].Server} {
 			if side.Path != r.path || int(side.Code) != r.status {

@@ -33,13 +33,6 @@ func TestCompareNamesWhatDiffers(t *testing.T) {
 	}
 }
 
-func TestLabelReadsALine(t *testing.T) {
-	line := `istio_requests_total{reporter="source",response_code="500",response_flags="-"} 12`
-	if label(line, "response_code") != "500" || label(line, "reporter") != "source" || label(line, "absent") != "" {
-		t.Error("labels are misread")
-	}
-}
-
 func TestOutputKeepsTheLastLines(t *testing.T) {
 	var o output
 	for _, l := range []string{"a\n", "b\n", "c\n"} {

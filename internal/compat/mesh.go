@@ -164,23 +164,8 @@ func (m *mesh) awaitRoute(ctx context.Context) error {
 	return fmt.Errorf("the caller does not find the service: %w", last)
 }
 
-// get asks the hub.
-func (m *mesh) get(ctx context.Context, path string) ([]byte, error) {
-	q, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+m.hub["http"]+path, nil)
-	if err != nil {
-		return nil, err
-	}
-	r, err := http.DefaultClient.Do(q)
-	if err != nil {
-		return nil, err
-	}
-	defer r.Body.Close()
-	b, err := io.ReadAll(r.Body)
-	if err == nil && r.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("GET %s: %s", path, r.Status)
-	}
-	return b, err
-}
+// hubURL is where the hub answers path.
+func (m *mesh) hubURL(path string) string { return "http://" + m.hub["http"] + path }
 
 func pause(ctx context.Context, d time.Duration) error {
 	select {

@@ -11,7 +11,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -25,6 +24,7 @@ import (
 	"time"
 
 	topologyv1 "github.com/telemesh/telemesh/api/topology/v1"
+	"github.com/telemesh/telemesh/internal/scrape"
 )
 
 // root is the repository.
@@ -223,29 +223,9 @@ func eventually(t testing.TB, limit time.Duration, what string, check func() err
 	}
 }
 
-func getJSON(url string, v any) error {
-	b, err := get(url)
-	if err != nil {
-		return err
-	}
-	if err := json.Unmarshal(b, v); err != nil {
-		return fmt.Errorf("%s: %w", url, err)
-	}
-	return nil
-}
+func getJSON(url string, v any) error { return scrape.JSON(context.Background(), url, v) }
 
-func get(url string) ([]byte, error) {
-	resp, err := http.Get(url)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err == nil && resp.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s: %s: %s", url, resp.Status, b)
-	}
-	return b, err
-}
+func get(url string) ([]byte, error) { return scrape.Body(context.Background(), url) }
 
 // promql asks a Prometheus API for the sum of an instant vector.
 func promql(base, query string) (float64, error) {

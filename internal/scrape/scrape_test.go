@@ -1,6 +1,7 @@
 package scrape
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -58,5 +59,31 @@ func TestParseNamesWhatIsNoMetric(t *testing.T) {
 	}
 	if got, want := Labels(p["answers_total"].GetMetric()[1]), map[string]string{"code": "200", "side": "out"}; !maps.Equal(got, want) {
 		t.Errorf("Labels = %v, want %v", got, want)
+	}
+}
+
+func TestJSONSaysWhatWasAnsweredInstead(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/good":
+			fmt.Fprint(w, `{"n": 7}`)
+		case "/bad":
+			fmt.Fprint(w, `{"n": `)
+		case "/busy":
+			http.Error(w, "come again", http.StatusServiceUnavailable)
+		default:
+			http.NotFound(w, r)
+		}
+	}))
+	defer server.Close()
+	for path, want := range map[string]string{"/good": "", "/bad": "/bad: unexpected end", "/busy": "/busy answers 503 Service Unavailable: come again", "/none": "/none answers 404"} {
+		var v struct{ N int }
+		err := JSON(t.Context(), server.URL+path, &v)
+		if want == "" && (err != nil || v.N != 7) || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("JSON of %s = %+v, %v; want %q", path, v, err, want)
+		}
+		if errors.Is(err, ErrNotFound) != (path == "/none") {
+			t.Errorf("JSON of %s = %v: ErrNotFound is 404 alone", path, err)
+		}
 	}
 }

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/telemesh/telemesh/internal/scrape"
 )
 
 // mesh is the processes under test.
@@ -144,32 +146,13 @@ func (m *mesh) awaitRoute(ctx context.Context) error {
 
 func opaquePort(admin string) (string, error) {
 	var dump struct{ OutboundTCP []struct{ Address string } }
-	if err := getJSON("http://"+admin+"/config_dump", &dump); err != nil {
+	if err := scrape.JSON(context.Background(), "http://"+admin+"/config_dump", &dump); err != nil {
 		return "", err
 	}
 	if len(dump.OutboundTCP) != 1 {
 		return "", errors.New("the sidecar shows no --outbound-tcp")
 	}
 	return dump.OutboundTCP[0].Address, nil
-}
-
-// errNotFound is HTTP's 404.
-var errNotFound = errors.New("not found")
-
-func getJSON(url string, v any) error {
-	r, err := http.Get(url)
-	if err != nil {
-		return err
-	}
-	defer r.Body.Close()
-	if r.StatusCode == http.StatusNotFound {
-		_, _ = io.Copy(io.Discard, r.Body) // keeps the connection
-		return errNotFound
-	}
-	if r.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %s", url, r.Status)
-	}
-	return json.NewDecoder(r.Body).Decode(v)
 }
 
 // application is this program again, as the process behind the callee's

@@ -192,8 +192,8 @@ func lookUp(hub string, calls []call) ([]records, error) {
 					continue
 				}
 				var t topologyv1.Trace
-				err := getJSON("http://"+hub+"/api/mesh/v1/requests/"+url.PathEscape(calls[i].id)+"?detail=no", &t)
-				if err != nil && !errors.Is(err, errNotFound) {
+				err := scrape.JSON(context.Background(), "http://"+hub+"/api/mesh/v1/requests/"+url.PathEscape(calls[i].id)+"?detail=no", &t)
+				if err != nil && !errors.Is(err, scrape.ErrNotFound) {
 					errs[w] = err
 				}
 				for _, h := range t.Hops {

@@ -2,9 +2,7 @@ package demo
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
@@ -153,7 +151,7 @@ func serviceCounts(ctx context.Context, m *mesh, l *load) (map[side]uint64, erro
 				Requests uint64 `json:"requests"`
 			} `json:"sent"`
 		}
-		if err := getJSON(ctx, s.direct()+"/stats/counts", &c); err != nil {
+		if err := scrape.JSON(ctx, s.direct()+"/stats/counts", &c); err != nil {
 			return nil, fmt.Errorf("counters of %s: %w", s.name, err)
 		}
 		for destination, sent := range c.Sent {
@@ -224,7 +222,7 @@ type graphed struct {
 func hubCounts(ctx context.Context, m *mesh) (graphed, error) {
 	out := graphed{make(map[side]uint64), make(map[[2]string][]string)}
 	var g topologyv1.Graph
-	if err := getJSON(ctx, m.hub.URL()+"/api/mesh/v1/graph?window=900", &g); err != nil {
+	if err := scrape.JSON(ctx, m.hub.URL()+"/api/mesh/v1/graph?window=900", &g); err != nil {
 		return out, err
 	}
 	service := make(map[string]string)
@@ -285,34 +283,6 @@ func query(ctx context.Context, m *mesh, promql string) ([]point, error) {
 			Result []point `json:"result"`
 		} `json:"data"`
 	}
-	err := getJSON(ctx, m.hub.URL()+"/api/v1/query?query="+url.QueryEscape(promql), &answer)
+	err := scrape.JSON(ctx, m.hub.URL()+"/api/v1/query?query="+url.QueryEscape(promql), &answer)
 	return answer.Data.Result, err
-}
-
-func getJSON(ctx context.Context, url string, v any) error {
-	resp, err := get(ctx, url)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	if err := json.NewDecoder(resp.Body).Decode(v); err != nil {
-		return fmt.Errorf("read %s: %w", url, err)
-	}
-	return nil
-}
-
-func get(ctx context.Context, url string) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	if resp.StatusCode != http.StatusOK {
-		_ = resp.Body.Close() // the status says it all
-		return nil, fmt.Errorf("%s answers %s", url, resp.Status)
-	}
-	return resp, nil
 }

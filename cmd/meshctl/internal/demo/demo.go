@@ -15,6 +15,7 @@ import (
 	"time"
 
 	topologyv1 "github.com/telemesh/telemesh/api/topology/v1"
+	"github.com/telemesh/telemesh/internal/scrape"
 )
 
 // Options of a demo.
@@ -124,7 +125,7 @@ func workDir(dir string) (string, func(), error) {
 func ready(ctx context.Context, m *mesh) error {
 	for {
 		var s topologyv1.Status
-		if err := getJSON(ctx, m.hub.URL()+"/api/mesh/v1/status", &s); err == nil && healthy(s) && routed(ctx, m) {
+		if err := scrape.JSON(ctx, m.hub.URL()+"/api/mesh/v1/status", &s); err == nil && healthy(s) && routed(ctx, m) {
 			return nil
 		}
 		if err := m.ended(); err != nil {
@@ -166,7 +167,7 @@ func routed(ctx context.Context, m *mesh) bool {
 		var clusters []struct {
 			Endpoints []struct{ Healthy bool }
 		}
-		if err := getJSON(ctx, "http://"+admin+"/clusters", &clusters); err != nil {
+		if err := scrape.JSON(ctx, "http://"+admin+"/clusters", &clusters); err != nil {
 			return false
 		}
 		healthy := 0

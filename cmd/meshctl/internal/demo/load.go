@@ -2,7 +2,6 @@ package demo
 
 import (
 	"context"
-	"encoding/json"
 	"io"
 	"net/http"
 	"net/url"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	topologyv1 "github.com/telemesh/telemesh/api/topology/v1"
+	"github.com/telemesh/telemesh/internal/scrape"
 	"github.com/telemesh/telemesh/internal/vocab"
 )
 
@@ -147,13 +147,8 @@ func (l *load) lookup(a answered) {
 }
 
 func (l *load) trace(id string) (*topologyv1.Trace, bool) {
-	resp, err := http.Get(l.hub + "/api/mesh/v1/requests/" + id + "?detail=no")
-	if err != nil {
-		return nil, false
-	}
-	defer resp.Body.Close()
 	var t topologyv1.Trace
-	if resp.StatusCode != http.StatusOK || json.NewDecoder(resp.Body).Decode(&t) != nil {
+	if scrape.JSON(context.Background(), l.hub+"/api/mesh/v1/requests/"+id+"?detail=no", &t) != nil {
 		return nil, false
 	}
 	return &t, true
