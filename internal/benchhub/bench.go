@@ -33,10 +33,10 @@ func bench(ctx context.Context, o options) error {
 		return err
 	}
 	samples, err := kept(ctx, o, h, r)
-	if err == nil {
-		err = visibleAfter(ctx, o, h, r)
-	}
 	if err = errors.Join(err, h.kill()); err != nil {
+		return err
+	}
+	if err := visibleAfter(ctx, o, r); err != nil {
 		return err
 	}
 	if err := scans(ctx, filepath.Join(o.dir, "data", "records"), r); err != nil {

@@ -26,7 +26,8 @@ func fromS3(ctx context.Context, o options, samples []sample, r *report) error {
 	if err := os.WriteFile(config, []byte(s3server.Config(server.Address, "mesh")), 0o600); err != nil {
 		return err
 	}
-	if err := uploadAll(ctx, o, config, r); err != nil {
+	records, err := uploadAll(ctx, o, config, r)
+	if err != nil {
 		return err
 	}
 	indexes, err := indexBytes(filepath.Join(o.dir, "data", "records"))
@@ -39,7 +40,11 @@ func fromS3(ctx context.Context, o options, samples []sample, r *report) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(findRemote(ctx, o, reader, samples, r), reader.kill())
+	err = wait(ctx, reader, func(p scrape.Page) bool { return p.Sum(vocab.MetricHubBucketRecords, nil) >= records })
+	if err == nil {
+		err = findRemote(ctx, o, reader, samples, r)
+	}
+	return errors.Join(err, reader.kill())
 }
 
 // indexBytes is the size of the indexes in a folder.
@@ -55,21 +60,23 @@ func indexBytes(dir string) (sum int64, err error) {
 	return sum, err
 }
 
-// uploadAll starts the hub again, with the bucket, until all is there.
-func uploadAll(ctx context.Context, o options, config string, r *report) error {
+// uploadAll starts the hub again, with the bucket, until all that is sealed is
+// there, and returns how many records that is.
+func uploadAll(ctx context.Context, o options, config string, r *report) (records float64, err error) {
 	from := time.Now()
 	h, err := startHub(ctx, filepath.Join(o.bin, "mesh-hub"), o.dir, "--bucket-config", config, "--upload-after", "1ms", "--bucket-poll", "1s", "--seal-bytes", fmt.Sprint(o.sealBytes))
 	if err != nil {
-		return err
+		return 0, err
 	}
 	status, err := h.status(ctx)
+	records = float64(status.Store.SealedRecords)
 	if err == nil {
 		err = wait(ctx, h, func(p scrape.Page) bool {
-			return p.Sum(vocab.MetricHubBucketRecords, nil) >= float64(status.Store.SealedRecords) && p.Sum(vocab.MetricHubBucketWaiting, nil) == 0
+			return p.Sum(vocab.MetricHubBucketRecords, nil) >= records && p.Sum(vocab.MetricHubBucketWaiting, nil) == 0
 		})
 	}
 	r.set("upload_seconds", time.Since(from).Seconds())
-	return errors.Join(err, h.kill())
+	return records, errors.Join(err, h.kill())
 }
 
 // wait waits until a hub's metrics are as they should be.
@@ -84,10 +91,6 @@ func wait(ctx context.Context, h *hub, good func(scrape.Page) bool) error {
 }
 
 func findRemote(ctx context.Context, o options, h *hub, samples []sample, r *report) error {
-	err := wait(ctx, h, func(p scrape.Page) bool { return p.Sum(vocab.MetricHubBucketSegments, nil) > 0 })
-	if err != nil {
-		return err
-	}
 	reads := func() (float64, error) {
 		return scrape.Sum(ctx, h.http, vocab.MetricHubBucketCached, map[string]string{vocab.LabelResult: "miss"})
 	}

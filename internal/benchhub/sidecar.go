@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -17,8 +18,17 @@ import (
 const throughSidecar = 200
 
 // visibleAfter measures from a response through a real sidecar until its request
-// is found: what the sidecar waits for more records is in it.
-func visibleAfter(ctx context.Context, o options, h *hub, r *report) error {
+// is found: what the sidecar waits for more records is in it. The hub is another,
+// as these records are of today, and the generator's are not.
+func visibleAfter(ctx context.Context, o options, r *report) error {
+	h, err := startHub(ctx, filepath.Join(o.bin, "mesh-hub"), filepath.Join(o.dir, "sidecars"))
+	if err != nil {
+		return err
+	}
+	return errors.Join(throughASidecar(ctx, o, h, r), h.kill())
+}
+
+func throughASidecar(ctx context.Context, o options, h *hub, r *report) error {
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") }))
 	defer app.Close()
 	_, port, err := net.SplitHostPort(app.Listener.Addr().String())
