@@ -265,8 +265,8 @@ func TestParquetGoReadsWhatWasWritten(t *testing.T) {
 }
 
 func TestParquetGoReadsManyRowGroups(t *testing.T) {
-	batches := bookinfoBatches(t, 1, 40_000)
-	path := build(t, BuilderOptions{Window: 30_000}, batches...)
+	batches := bookinfoBatches(t, 1, 20_000)
+	path := build(t, BuilderOptions{Window: 12_000}, batches...)
 	want, got := sortFound(expected(batches...)), sortFound(readOpen(t, path))
 	if len(want) != len(got) {
 		t.Fatalf("%d rows, want %d", len(got), len(want))
