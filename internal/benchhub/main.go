@@ -22,6 +22,7 @@ type options struct {
 	records       int
 	sealBytes     int64
 	lookUps       int
+	responses     int
 	paced         time.Duration
 	rounds        int
 	seed          uint64
@@ -35,6 +36,7 @@ func main() {
 	flag.IntVar(&o.records, "records", 2_000_000, "records to send")
 	flag.Int64Var(&o.sealBytes, "seal-bytes", 128<<20, "size of a log when it is sealed")
 	flag.IntVar(&o.lookUps, "look-ups", 1000, "requests to look up, warm; a third of them cold")
+	flag.IntVar(&o.responses, "responses", 200, "requests through a real sidecar, to look up as soon as they are answered")
 	flag.DurationVar(&o.paced, "paced", 30*time.Second, "how long 20,000 records a second of 1,000 edges are sent, for the hub's memory")
 	flag.IntVar(&o.rounds, "rounds", 200, "how often kill kills")
 	flag.Uint64Var(&o.seed, "seed", 1, "of records and moments")

@@ -14,9 +14,6 @@ import (
 	"github.com/telemesh/telemesh/internal/process"
 )
 
-// throughSidecar is how many requests go through a real sidecar.
-const throughSidecar = 200
-
 // visibleAfter measures from a response through a real sidecar until its request
 // is found: what the sidecar waits for more records is in it. The hub is another,
 // as these records are of today, and the generator's are not.
@@ -49,7 +46,7 @@ func throughASidecar(ctx context.Context, o options, h *hub, r *report) error {
 		return err
 	}
 	var took []float64
-	for i := range throughSidecar {
+	for i := range o.responses {
 		after, err := untilFound(ctx, h, "http://"+addresses["inbound"])
 		if err != nil {
 			return err
