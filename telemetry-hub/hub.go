@@ -314,7 +314,9 @@ func (h *Hub) serveGRPC(ctx context.Context) error {
 	s := grpc.NewServer(
 		ingest.Codec(), grpc.MaxRecvMsgSize(ingest.MaxBatchBytes),
 		grpc.StaticStreamWindowSize(window), grpc.StaticConnWindowSize(window),
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
+		// A machine that is gone is noticed, and one that is only busy is not cut off:
+		// its sidecar would send again what it had sent.
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 15 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}))
 	telemetryv1.RegisterTelemetryServiceServer(s, h.ingest)
 	discoveryv1.RegisterDiscoveryServiceServer(s, h.registry)

@@ -6,7 +6,9 @@ import (
 	"context"
 	bits "encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -154,6 +156,9 @@ func (s *flooder) send(ctx context.Context, n int) error {
 	for range n {
 		s.sequence++
 		if err := s.stream.Send(s.batch()); err != nil {
+			if errors.Is(err, io.EOF) { // why it ended, Recv says
+				_, err = s.stream.Recv()
+			}
 			return fmt.Errorf("sender %d, batch %d: %w", s.number, s.sequence, err)
 		}
 	}
