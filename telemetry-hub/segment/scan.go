@@ -56,8 +56,9 @@ type loaded struct {
 // methods.
 func (r *Rows) Selected() []int32 { return r.selected }
 
-// Ints is a column of numbers, an entry for each row of the group. A status is
-// one above the column's, and 0 where that is null; a bit is 0 or 1. It is nil
+// Ints is a column of numbers, an entry for each row of the group; those of rows
+// that are not selected mean nothing. A status is one above the column's, and 0
+// where that is null; a bit is 0 or 1. It is nil
 // for a column that is not a number, was not asked for or is not in the file.
 func (r *Rows) Ints(c Column) []int64 {
 	if l := &r.columns[c]; !l.done || l.kind > kindBool {
@@ -236,7 +237,7 @@ func (r *Rows) load(c Column) error {
 			l.dict, ok = l.texts()
 		}
 	default:
-		r.ints[c], ok = l.ints(r.ints[c], r.data.mem)
+		ok = r.loadInts(c)
 	}
 	if !ok {
 		return r.data.corrupt(c)
@@ -263,6 +264,24 @@ func (r *Rows) loadCodes(c Column) (ok bool) {
 	r.codes[c] = slices.Grow(r.codes[c][:0], l.rows)[:l.rows]
 	for i, row := range r.selected {
 		r.codes[c][row] = m.codes[i]
+	}
+	return true
+}
+
+// loadInts is loadCodes for a column of numbers.
+func (r *Rows) loadInts(c Column) (ok bool) {
+	l, m := &r.columns[c], r.data.mem
+	if len(r.selected) > l.rows/fewOf {
+		r.ints[c], ok = l.ints(r.ints[c], m)
+		return ok
+	}
+	picked, ok := l.pickInts(m, r.selected)
+	if !ok {
+		return false
+	}
+	r.ints[c] = slices.Grow(r.ints[c][:0], l.rows)[:l.rows]
+	for i, row := range r.selected {
+		r.ints[c][row] = picked[i]
 	}
 	return true
 }
