@@ -66,7 +66,7 @@ type gaugeCollector struct {
 	p                                                           *Proxy
 	inFlight, connections, pending, cpu, memory, queue, dropped *prometheus.Desc
 	checks, build                                               *prometheus.Desc
-	details, detailsLeft, detailHorizon                         *prometheus.Desc
+	details, detailsLeft, detailHorizon, detailKept             *prometheus.Desc
 }
 
 func newGaugeCollector(p *Proxy) *gaugeCollector {
@@ -85,6 +85,7 @@ func newGaugeCollector(p *Proxy) *gaugeCollector {
 		details:       desc(vocab.MetricDetailsSent, "Details of requests that went to the hub, by what asked for them.", vocab.LabelTrigger),
 		detailsLeft:   desc(vocab.MetricDetailsLeft, "Details that were asked for and stayed in the ring, by reason.", vocab.LabelReason),
 		detailHorizon: desc(vocab.MetricDetailHorizon, "How far back the ring of details reaches."),
+		detailKept:    desc(vocab.MetricDetailKeptOneOf, "Traces for one whose requests the ring of details keeps."),
 		checks:        desc(vocab.MetricPolicyChecks, "Decisions of local policy.", "policy", "rule", "decision", "origin"),
 		build:         desc(vocab.MetricBuild, "Always 1; the labels say what runs.", "component", "tag"),
 	}
@@ -92,7 +93,7 @@ func newGaugeCollector(p *Proxy) *gaugeCollector {
 
 // Describe implements prometheus.Collector.
 func (c *gaugeCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.inFlight, c.connections, c.pending, c.cpu, c.memory, c.queue, c.dropped, c.checks, c.build, c.details, c.detailsLeft, c.detailHorizon} {
+	for _, d := range []*prometheus.Desc{c.inFlight, c.connections, c.pending, c.cpu, c.memory, c.queue, c.dropped, c.checks, c.build, c.details, c.detailsLeft, c.detailHorizon, c.detailKept} {
 		ch <- d
 	}
 }
@@ -124,6 +125,7 @@ func (c *gaugeCollector) Collect(ch chan<- prometheus.Metric) {
 		counter(c.detailsLeft, float64(n), reason)
 	}
 	gauge(c.detailHorizon, c.p.details.Horizon().Seconds())
+	gauge(c.detailKept, float64(c.p.details.KeptOneOf()))
 	for _, pc := range c.p.checker.Counters() {
 		counter(c.checks, float64(pc.Count), pc.Policy, pc.Rule, pc.Decision, pc.Origin)
 	}

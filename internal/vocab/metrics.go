@@ -30,6 +30,7 @@ const (
 	MetricRecordsDropped   = "mesh_report_records_dropped_total"  // counter; reason
 	MetricDetailsSent      = "mesh_report_details_total"          // counter; trigger
 	MetricDetailsLeft      = "mesh_report_details_left_total"     // counter; reason: what a trigger asked for and nobody sent
+	MetricDetailKeptOneOf  = "mesh_report_detail_kept_one_of"     // gauge: traces for one that the ring of details keeps
 	MetricDetailHorizon    = "mesh_report_detail_horizon_seconds" // gauge: how far back the ring of details reaches
 	MetricPolicyChecks     = "mesh_policy_checks_total"           // counter; policy, rule, decision, origin
 	MetricProtocolErrors   = "mesh_protocol_errors_total"         // counter; reason

@@ -149,7 +149,7 @@ func (d *Details) Order(orders []*telemetryv1.Order) {
 
 // fulfil queues what was found for an order, as far as the budget goes.
 func (d *Details) fulfil(o *telemetryv1.Order, found []entry, horizon int64) *telemetryv1.OrderAnswer {
-	a := &telemetryv1.OrderAnswer{Order: o.GetId(), HorizonNanos: horizon}
+	a := &telemetryv1.OrderAnswer{Order: o.GetId(), HorizonNanos: horizon, KeptOneOf: d.ring.keptOneOf()}
 	switch {
 	case d.ring.blocks == 0:
 		a.Reason = vocab.NoDetailRingOff
@@ -211,6 +211,10 @@ func (d *Details) Horizon() time.Duration {
 	}
 	return d.ring.horizon(d.now(), d.since)
 }
+
+// KeptOneOf is how many traces there are for one that the ring keeps: 1 unless so
+// many requests come that it would reach back for less than shortest.
+func (d *Details) KeptOneOf() uint32 { return d.ring.keptOneOf() }
 
 // Sent counts the details that went into batches, by trigger.
 func (d *Details) Sent() map[string]uint64 { return d.sent.read() }

@@ -3,6 +3,7 @@ package detail
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/telemesh/telemesh/proxy/exchange"
@@ -30,22 +31,35 @@ type block struct {
 // them: an index would cost every request for what few ask for.
 type ring struct {
 	shards [shards]struct {
-		mu      sync.Mutex // guards the field below and what it holds
+		mu      sync.Mutex // guards the fields below and what the first holds
 		current *block     // nil until the first entry
-		_       [40]byte   // no two shards on a cache line
+		bytes   int        // of kept traces since
+		since   int64      // Unix nanoseconds
+		_       [24]byte   // no two shards on a cache line
 	}
 	blocks int // that it may have
+	// thinned is the logarithm of how many traces there are for one that is kept.
+	thinned atomic.Uint32
 
 	mu   sync.Mutex // guards the fields below
 	full []*block   // oldest first
 	made int
 	// forgot is when the newest request ended that is here no more, 0 if all are.
 	forgot int64
+	paces  [shards]pace
 }
 
-// push keeps an exchange and returns what it wrote if copied is to be had.
+// push keeps an exchange and returns what it wrote if copied is to be had. Where
+// so many requests come that they would be forgotten before anybody can know of
+// them, it keeps those of some traces only.
 func (r *ring) push(x *exchange.Exchange, copied bool) (out entry) {
-	s := &r.shards[x.Shard%shards]
+	kept := r.keeps(&x.Record.TraceID)
+	if !kept && !copied {
+		return nil
+	}
+	end := x.Record.Start.UnixNano() + int64(x.Record.Duration)
+	shard := int(x.Shard % shards)
+	s := &r.shards[shard]
 	s.mu.Lock() // and no defer: this is every request's way
 	if s.current == nil {
 		s.current = r.next(nil, 0)
@@ -54,12 +68,15 @@ func (r *ring) push(x *exchange.Exchange, copied bool) (out entry) {
 	at := len(b.buf)
 	buf, fits := appendEntry(b.buf, x)
 	if !fits {
-		b = r.next(b, x.Record.Start.UnixNano()+int64(x.Record.Duration))
+		b = r.next(b, end)
 		s.current = b
 		at = 0
 		buf, _ = appendEntry(b.buf, x) // any fits into an empty one
 	}
 	b.buf = buf
+	if kept {
+		r.note(shard, len(buf)-at, end)
+	}
 	if copied {
 		out = slices.Clone(buf[at:])
 	}

@@ -112,13 +112,14 @@ type ordered struct {
 
 // state is what became of an order.
 type state struct {
-	id       uint64
-	at       time.Time
-	sent     bool
-	answered bool
-	found    uint32
-	reason   string
-	horizon  time.Duration
+	id        uint64
+	at        time.Time
+	sent      bool
+	answered  bool
+	found     uint32
+	reason    string
+	horizon   time.Duration
+	keptOneOf uint32
 }
 
 type meters struct {
@@ -179,6 +180,7 @@ func (c *Collector) take(b *telemetryv1.Batch, details []*telemetryv1.Detail, an
 		}
 		if s := c.asked[at]; s != nil && s.id == a.GetOrder() {
 			s.answered, s.found, s.reason, s.horizon = true, a.GetFound(), a.GetReason(), time.Duration(a.GetHorizonNanos())
+			s.keptOneOf = a.GetKeptOneOf()
 		}
 		delete(c.pending, a.GetOrder())
 	}

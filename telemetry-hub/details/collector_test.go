@@ -122,9 +122,13 @@ func TestAskSaysWhyThereIsNone(t *testing.T) {
 	for _, reason := range []string{vocab.NoDetailNotInRing, vocab.NoDetailRingOff, vocab.NoDetailBudget} {
 		m.sidecars[reason] = answering(reason)
 	}
+	m.sidecars["busy"] = func(o *telemetryv1.Order) {
+		m.tells("busy", &telemetryv1.OrderAnswer{Order: o.GetId(), Reason: vocab.NoDetailNotInRing, KeptOneOf: 8})
+	}
 	m.sidecars["old"] = func(*telemetryv1.Order) {}
 	for instance, want := range map[string]string{
 		vocab.NoDetailNotInRing: "too old: sidecar not_in_ring keeps about 42 seconds", vocab.NoDetailRingOff: "--detail-bytes 0",
+		"busy": "busy that it keeps one trace in 8",
 		"gone": "sidecar gone is not connected", "": "names no sidecar",
 	} {
 		h := hopOf(1, instance)

@@ -709,7 +709,11 @@ type OrderAnswer struct {
 	// Why there are none, or fewer: vocab.NoDetail....
 	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	// How far back the sidecar's ring reaches.
-	HorizonNanos  int64 `protobuf:"varint,4,opt,name=horizon_nanos,json=horizonNanos,proto3" json:"horizon_nanos,omitempty"`
+	HorizonNanos int64 `protobuf:"varint,4,opt,name=horizon_nanos,json=horizonNanos,proto3" json:"horizon_nanos,omitempty"`
+	// How many traces there are for one whose requests the ring keeps: more than 1
+	// when they come so fast that they would be forgotten before they can be asked
+	// for. What failed, or was slow, is kept nevertheless.
+	KeptOneOf     uint32 `protobuf:"varint,5,opt,name=kept_one_of,json=keptOneOf,proto3" json:"kept_one_of,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -768,6 +772,13 @@ func (x *OrderAnswer) GetReason() string {
 func (x *OrderAnswer) GetHorizonNanos() int64 {
 	if x != nil {
 		return x.HorizonNanos
+	}
+	return 0
+}
+
+func (x *OrderAnswer) GetKeptOneOf() uint32 {
+	if x != nil {
+		return x.KeptOneOf
 	}
 	return 0
 }
@@ -1639,12 +1650,13 @@ const file_telemetry_v1_telemetry_proto_rawDesc = "" +
 	"\x06policy\x18\x01 \x01(\tR\x06policy\x12\x12\n" +
 	"\x04rule\x18\x02 \x01(\tR\x04rule\x12\x18\n" +
 	"\averdict\x18\x03 \x01(\tR\averdict\x12%\n" +
-	"\x0eduration_nanos\x18\x04 \x01(\x03R\rdurationNanos\"v\n" +
+	"\x0eduration_nanos\x18\x04 \x01(\x03R\rdurationNanos\"\x96\x01\n" +
 	"\vOrderAnswer\x12\x14\n" +
 	"\x05order\x18\x01 \x01(\x04R\x05order\x12\x14\n" +
 	"\x05found\x18\x02 \x01(\rR\x05found\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12#\n" +
-	"\rhorizon_nanos\x18\x04 \x01(\x03R\fhorizonNanos\"\xcc\x01\n" +
+	"\rhorizon_nanos\x18\x04 \x01(\x03R\fhorizonNanos\x12\x1e\n" +
+	"\vkept_one_of\x18\x05 \x01(\rR\tkeptOneOf\"\xcc\x01\n" +
 	"\bIdentity\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\tR\acluster\x12\x1c\n" +
 	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12\x1a\n" +
