@@ -105,6 +105,8 @@ func TestExitCodes(t *testing.T) {
 		{"too few arguments", []string{"trace"}, CodeUsage, []string{"want one request ID"}},
 		{"window and since", []string{"stat", "--window", "1m", "--since", "2m"}, CodeUsage, []string{"--window and --since"}},
 		{"unknown workload", []string{"stat", "rewiews"}, CodeFailure, []string{"rewiews", "workload/reviews-v1", "service/ratings"}},
+		{"conversion with losses", []string{"policy", "convert", "../../../../policy-check/convert/testdata/gateway.yaml"}, CodeProblems, []string{"spec.loadBalancer: this field is not carried over", "meshctl policy lint"}},
+		{"descriptor without a meaning", []string{"policy", "convert", "x.yaml", "--descriptor", "user"}, CodeUsage, []string{"want KEY=EXPRESSION"}},
 		{"unknown policy", []string{"policy", "get", "x"}, CodeFailure, []string{`no policy "x"`}},
 		{"bad PromQL", []string{"query", "sum("}, CodeFailure, []string{"bad_data", "check the expression"}},
 		{"Grafana without token", []string{"dashboard", "grafana", "--grafana-url", "http://127.0.0.1:1"}, CodeUsage, []string{"GRAFANA_TOKEN"}},

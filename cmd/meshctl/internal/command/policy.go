@@ -13,12 +13,13 @@ import (
 func (a *app) policyCommand() *cobra.Command {
 	cmd := group(&cobra.Command{
 		Use:   "policy",
-		Short: "Check policy files, and see which policies are in force",
+		Short: "Check policy files, convert those of others, see which policies are in force",
 		Example: `  meshctl policy lint policies/
   meshctl policy get
-  meshctl policy get ratings -o yaml`,
+  meshctl policy get ratings -o yaml
+  meshctl policy convert mixer/ > policies/quotas.yaml`,
 	})
-	cmd.AddCommand(a.policyLintCommand(), a.policyGetCommand())
+	cmd.AddCommand(a.policyLintCommand(), a.policyGetCommand(), a.policyConvertCommand())
 	return cmd
 }
 
