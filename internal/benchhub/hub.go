@@ -74,7 +74,8 @@ func (h *hub) get(ctx context.Context, path string, into any) error {
 }
 
 func (h *hub) status(ctx context.Context) (s topologyv1.Status, err error) {
-	return s, h.get(ctx, "/api/mesh/v1/status", &s)
+	err = h.get(ctx, "/api/mesh/v1/status", &s)
+	return s, err
 }
 
 func (h *hub) cpu() (time.Duration, error) { return procstat.CPU(h.cmd.Process.Pid) }

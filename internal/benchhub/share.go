@@ -86,7 +86,7 @@ func (p *pair) begin(ctx context.Context, i int) error {
 }
 
 // attach connects the senders of one hub to another, or to it.
-func (p *pair) attach(ctx context.Context, of, to int) (err error) {
+func (p *pair) attach(ctx context.Context, of, to int) error {
 	p.members[of].to = to
 	var senders []*recordgen.Sender
 	for i, s := range p.mesh.Senders {
@@ -94,7 +94,10 @@ func (p *pair) attach(ctx context.Context, of, to int) (err error) {
 			senders = append(senders, s)
 		}
 	}
-	p.members[of].streams, err = p.connect(ctx, p.members[to].hub, senders)
+	s, err := p.connect(ctx, p.members[to].hub, senders)
+	if err == nil {
+		p.members[of].streams = s
+	}
 	return err
 }
 
@@ -109,7 +112,9 @@ func (p *pair) run(ctx context.Context, d time.Duration) error {
 	return nil
 }
 
-// again connects those again whom a hub has refused, as sidecars do.
+// again connects those again whom a hub has refused, as sidecars do. A hub that
+// has ended by itself is started again: where so much else runs that it was silent
+// for longer than its lease, the other has taken its log over.
 func (p *pair) again(ctx context.Context) error {
 	for i := range p.members {
 		m := &p.members[i]
@@ -118,8 +123,18 @@ func (p *pair) again(ctx context.Context) error {
 		}
 		time.Sleep(100 * time.Millisecond)
 		m.streams.close()
-		if err := p.attach(ctx, i, m.to); err != nil {
+		err := p.attach(ctx, i, m.to)
+		if err == nil {
+			continue
+		}
+		fmt.Println("a hub has ended by itself:", err)
+		if err := errors.Join(p.members[m.to].hub.kill(), p.begin(ctx, m.to)); err != nil {
 			return err
+		}
+		if i != m.to {
+			if err := p.attach(ctx, i, m.to); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
