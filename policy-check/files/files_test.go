@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	policy "github.com/telemesh/telemesh/policy-check"
+	"github.com/telemesh/telemesh/policy-check/folder"
 	"go.uber.org/goleak"
 )
 
@@ -167,7 +168,7 @@ func TestRunSeesChangesAndSignalsThem(t *testing.T) {
 		if n := len(d.Snapshot().Policies); n != 1 {
 			t.Errorf("%d policies in force, want 1", n)
 		}
-		time.Sleep(5*DefaultInterval + DefaultInterval/2) // between two looks
+		time.Sleep(5*folder.DefaultInterval + folder.DefaultInterval/2) // between two looks
 		select {
 		case <-changes:
 			t.Error("signalled without a change")
@@ -175,7 +176,7 @@ func TestRunSeesChangesAndSignalsThem(t *testing.T) {
 		}
 		// A file between its truncation and its first byte is no new version.
 		write(t, dir, "a.yaml", "")
-		time.Sleep(DefaultInterval/2 - settle/2) // one look falls in between: changes come settle after a tick
+		time.Sleep(folder.DefaultInterval/2 - folder.Settle/2) // one look falls in between: changes come folder.Settle after a tick
 		write(t, dir, "a.yaml", "nonsense")
 		<-changes
 		if s := d.Snapshot(); len(s.Policies) != 1 || s.Refused != 1 {
