@@ -139,6 +139,8 @@ func (c *Checker) Apply(ps []*policy.TrafficPolicy) error {
 	for _, r := range next {
 		if r != nil {
 			r.orderLimits()
+			slices.Sort(r.reads)
+			r.reads = slices.Compact(r.reads)
 		}
 	}
 	// Buckets first: a rule in force must find its bucket.
@@ -160,6 +162,18 @@ func (c *Checker) Waits() bool {
 // Rules reports whether there is anything to check on a side; without, Check
 // admits.
 func (c *Checker) Rules(side Side) bool { return c.current.Load()[side] != nil }
+
+// Reads names what the access rules of a side ask of a request, sorted, as
+// expr.BoolProgram.Reads does. settled tells that requests that agree in these
+// get the same access decision until policies change: that it is not drawn for a
+// share of the requests. The slice is the checker's.
+func (c *Checker) Reads(side Side) (names []string, settled bool) {
+	r := c.current.Load()[side]
+	if r == nil {
+		return nil, true
+	}
+	return r.reads, !r.draws
+}
 
 // Check decides one request. It waits at most for credits, as each limit's
 // holdTimeout allows. a is not kept.

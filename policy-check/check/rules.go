@@ -15,7 +15,8 @@ import (
 // rules are the compiled rules of one side, by stage.
 type rules struct {
 	deny, allow, limits []*rule
-	draws               bool // some policy is enforced on a share of requests
+	draws               bool     // some policy is enforced on a share of requests
+	reads               []string // by the conditions of deny and allow, sorted
 }
 
 // rule is one compiled rule.
@@ -74,6 +75,9 @@ func (c *Checker) compile(compiler *expr.Compiler, p *policy.TrafficPolicy, into
 		var err error
 		if r.match, err = condition(compiler, spec.Match); err != nil {
 			return fmt.Errorf("rule %s: match: %w", spec.Name, err)
+		}
+		if r.match != nil && spec.Access != nil {
+			into.reads = append(into.reads, r.match.Reads()...)
 		}
 		r.setBody(spec)
 		switch {

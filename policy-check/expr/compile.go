@@ -59,11 +59,12 @@ func (c *Compiler) Bool(text string) (*BoolProgram, []Problem) {
 		return nil, problems
 	}
 	rep := ast.NativeRep()
+	read := reads(rep, c.names)
 	if fast := newLowerer(rep, c.names).bool(rep.Expr()); fast != nil {
-		return &BoolProgram{fast: fast}, nil
+		return &BoolProgram{fast: fast, reads: read}, nil
 	}
 	p, problems := c.interpret(ast)
-	return &BoolProgram{slow: p}, problems
+	return &BoolProgram{slow: p, reads: read}, problems
 }
 
 // String compiles an expression that must yield a string.
@@ -208,9 +209,16 @@ func (p interpreted) eval(s Source) (ref.Val, error) {
 
 // BoolProgram is a compiled condition, safe for concurrent use.
 type BoolProgram struct {
-	fast boolNode // nil if the expression has a form that is not lowered
-	slow interpreted
+	fast  boolNode // nil if the expression has a form that is not lowered
+	slow  interpreted
+	reads []string
 }
+
+// Reads names what the condition asks of a request, sorted: attributes as
+// expressions spell them, headers as request.headers["x-user"], and
+// request.headers alone if the name is computed. Requests that agree in these
+// get the same answer. The slice is the program's.
+func (p *BoolProgram) Reads() []string { return p.reads }
 
 // Eval evaluates the condition. An error (a header that is not there, say)
 // leaves the answer false.

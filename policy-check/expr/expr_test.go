@@ -188,3 +188,28 @@ func BenchmarkCondition(b *testing.B) {
 		})
 	}
 }
+
+func TestReadsNamesWhatAnExpressionAsksFor(t *testing.T) {
+	c, err := NewCompiler()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]string{
+		`true`: ``,
+		`request.method == "GET" && source.principal.endsWith("/sa/web")`:              `request.method source.principal`,
+		`request.headers["x-user"] == "a" || "x-key" in request.headers`:               `request.headers["x-key"] request.headers["x-user"]`,
+		`has(request.headers.cookie)`:                                                  `request.headers["cookie"]`,
+		`request.headers[request.id] == ""`:                                            `request.headers request.id`,
+		`["a", "b"].exists(x, request.path.contains(x) && source.workload == x)`:       `request.path source.workload`,
+		`request.method in ["GET"] ? source.address != "" : destination.version == ""`: `destination.version request.method source.address`,
+	} {
+		p, problems := c.Bool(text)
+		if len(problems) > 0 {
+			t.Errorf("%s: %v", text, problems)
+			continue
+		}
+		if got := strings.Join(p.Reads(), " "); got != want {
+			t.Errorf("%s reads %s, want %s", text, got, want)
+		}
+	}
+}
