@@ -4,8 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
+	"strings"
 	"time"
 
+	policy "github.com/telemesh/telemesh/policy-check"
 	"github.com/telemesh/telemesh/telemetry-hub/memory"
 )
 
@@ -18,6 +21,8 @@ type Config struct {
 	DataDir string
 	// PolicyDir holds TrafficPolicy files; empty means none.
 	PolicyDir string
+	// RateLimit is Envoy's rate limit service, if it has a Dir.
+	RateLimit RateLimitConfig
 	// InsecureListen allows addresses beyond loopback although this version
 	// authenticates nobody.
 	InsecureListen bool
@@ -42,6 +47,15 @@ type Config struct {
 	MemoryLimit int64
 	// Bucket is where segments go, if BucketConfig is set.
 	Bucket BucketConfig
+}
+
+// RateLimitConfig is Envoy's rate limit service. Dir holds the files of
+// envoyproxy/ratelimit; MaxKeys and Overflow are those of ratelimit.Options.
+type RateLimitConfig struct {
+	Dir      string
+	Headers  bool
+	MaxKeys  int
+	Overflow string
 }
 
 // BucketConfig says how the hub uses a bucket, which it may share with others.
@@ -132,7 +146,22 @@ func (c *Config) validate() error {
 	if c.RetentionFailed > 0 && c.RetentionFailed <= c.RetentionAge || c.RetentionFailed > 0 && c.RetentionAge == 0 {
 		errs = append(errs, fmt.Errorf("--retention-failed %v: want more than --retention-age, which is %v; say both", c.RetentionFailed, c.RetentionAge))
 	}
+	errs = append(errs, c.RateLimit.validate()...)
 	return errors.Join(append(errs, c.Bucket.validate()...)...)
+}
+
+func (c *RateLimitConfig) validate() (errs []error) {
+	if c.Dir == "" && (c.Headers || c.MaxKeys != 0 || c.Overflow != "") {
+		errs = append(errs, errors.New("--ratelimit-headers, --ratelimit-max-keys, --ratelimit-overflow: name the files with --ratelimit-config DIR"))
+	}
+	if c.MaxKeys < 0 {
+		errs = append(errs, fmt.Errorf("--ratelimit-max-keys %d: want at least 1, or 0 for the default", c.MaxKeys))
+	}
+	overflows := []string{policy.OverflowSharedBucket, policy.OverflowAllow, policy.OverflowDeny}
+	if c.Overflow != "" && !slices.Contains(overflows, c.Overflow) {
+		errs = append(errs, fmt.Errorf("--ratelimit-overflow %q: want %s", c.Overflow, strings.Join(overflows, ", ")))
+	}
+	return errs
 }
 
 func (c *BucketConfig) validate() (errs []error) {

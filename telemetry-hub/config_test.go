@@ -12,15 +12,18 @@ func TestConfigNamesEveryWrongField(t *testing.T) {
 		t.Fatalf("the defaults are refused: %v", err)
 	}
 	for flag, change := range map[string]func(*Config){
-		"--data-dir":         func(c *Config) { c.DataDir = "" },
-		"--http-address":     func(c *Config) { c.HTTPAddress = "0.0.0.0:80" },
-		"--grpc-address":     func(c *Config) { c.GRPCAddress = "nowhere" },
-		"--retention-bytes":  func(c *Config) { c.RetentionBytes = 1 },
-		"--retention-age":    func(c *Config) { c.RetentionAge = -1 },
-		"--retention-failed": func(c *Config) { c.RetentionAge, c.RetentionFailed = 2, 1 },
-		"--retention-slow":   func(c *Config) { c.RetentionSlow = -1 },
-		"--seal-after":       func(c *Config) { c.SealAfter = -1 },
-		"--seal-bytes":       func(c *Config) { c.SealBytes = -1 },
+		"--data-dir":           func(c *Config) { c.DataDir = "" },
+		"--http-address":       func(c *Config) { c.HTTPAddress = "0.0.0.0:80" },
+		"--grpc-address":       func(c *Config) { c.GRPCAddress = "nowhere" },
+		"--retention-bytes":    func(c *Config) { c.RetentionBytes = 1 },
+		"--retention-age":      func(c *Config) { c.RetentionAge = -1 },
+		"--retention-failed":   func(c *Config) { c.RetentionAge, c.RetentionFailed = 2, 1 },
+		"--retention-slow":     func(c *Config) { c.RetentionSlow = -1 },
+		"--seal-after":         func(c *Config) { c.SealAfter = -1 },
+		"--seal-bytes":         func(c *Config) { c.SealBytes = -1 },
+		"--ratelimit-config":   func(c *Config) { c.RateLimit.Headers = true },
+		"--ratelimit-max-keys": func(c *Config) { c.RateLimit.Dir, c.RateLimit.MaxKeys = "d", -1 },
+		"--ratelimit-overflow": func(c *Config) { c.RateLimit.Dir, c.RateLimit.Overflow = "d", "LRU" },
 	} {
 		c := good
 		change(&c)

@@ -70,6 +70,7 @@ type Hub struct {
 	registry *registry.Registry
 	policies *files.Directory
 	leases   *lease.Server
+	envoy    envoy
 	ingest   *ingest.Server
 	tap      tap.Tap
 	kept     *details.Store
@@ -196,6 +197,7 @@ func (h *Hub) openServices() error {
 	}
 	h.details = details.NewCollector(details.Options{Store: h.kept, Order: h.ingest.Order, Logger: h.log}, h.metrics)
 	h.leases = lease.NewServer(lease.ServerOptions{Logger: h.log})
+	h.openEnvoy()
 	if c.PolicyDir != "" {
 		h.policies = files.NewDirectory(c.PolicyDir, h.log)
 		if err := h.policies.Load(); err != nil {
@@ -255,6 +257,7 @@ func (h *Hub) applyPolicies() {
 	// The leases first: a sidecar must not ask for a limit the hub does not know.
 	h.leases.SetPolicies(policies)
 	h.registry.SetPolicies(distributed)
+	h.envoy.setPolicies(policies, h.log)
 }
 
 // HTTPAddress is the bound host:port of UI and APIs.
@@ -288,6 +291,7 @@ func (h *Hub) Run(ctx context.Context) error {
 		serving.Go(func() error { return h.policies.Run(ctx) })
 		serving.Go(func() error { return h.followPolicies(ctx) })
 	}
+	h.envoy.run(ctx, serving)
 	h.log.Info("hub started", "http", h.HTTPAddress(), "grpc", h.GRPCAddress(), "data", h.config.DataDir)
 
 	err := serving.Wait()
@@ -321,6 +325,7 @@ func (h *Hub) serveGRPC(ctx context.Context) error {
 	telemetryv1.RegisterTelemetryServiceServer(s, h.ingest)
 	discoveryv1.RegisterDiscoveryServiceServer(s, h.registry)
 	policyv1.RegisterLeaseServiceServer(s, h.leases)
+	h.envoy.register(s)
 	stop := context.AfterFunc(ctx, s.Stop) // streams live as long as sidecars: there is nothing to wait for
 	defer stop()
 	if err := s.Serve(h.grpc); ctx.Err() == nil {

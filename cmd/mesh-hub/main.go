@@ -37,6 +37,7 @@ func command() *cobra.Command {
 		Short: "The centre of the mesh: live graph, every request, metrics, quota, policies and the web UI",
 		Example: `  mesh-hub --data-dir /var/lib/telemesh
   mesh-hub --data-dir ./data --policy-dir ./policies
+  mesh-hub --data-dir ./data --ratelimit-config ./ratelimit/config
   mesh-hub --data-dir ./data --http-address 127.0.0.1:0 --grpc-address 127.0.0.1:0 --address-file hub.json`,
 		Version:       version.String(),
 		Args:          cobra.NoArgs,
@@ -48,9 +49,14 @@ func command() *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.StringVar(&c.HTTPAddress, "http-address", "", "UI, APIs and /metrics (default 127.0.0.1:15080)")
-	f.StringVar(&c.GRPCAddress, "grpc-address", "", "telemetry, discovery and leases of the sidecars (default 127.0.0.1:15010)")
+	f.StringVar(&c.GRPCAddress, "grpc-address", "", "telemetry, discovery and leases of the sidecars, Envoy's rate limits and authorization (default 127.0.0.1:15010)")
 	f.StringVar(&c.DataDir, "data-dir", "", "directory for everything that survives a restart (required)")
 	f.StringVar(&c.PolicyDir, "policy-dir", "", "directory of TrafficPolicy files, followed as they change")
+	r := &c.RateLimit
+	f.StringVar(&r.Dir, "ratelimit-config", "", "directory of envoyproxy/ratelimit's files, followed as they change; serves Envoy's rate limit API at --grpc-address")
+	f.BoolVar(&r.Headers, "ratelimit-headers", false, "add RateLimit-Limit, -Remaining and -Reset to responses")
+	f.IntVar(&r.MaxKeys, "ratelimit-max-keys", 0, "keys that rate limits are counted for, up to 30 bytes each (default 1000000)")
+	f.StringVar(&r.Overflow, "ratelimit-overflow", "", "what becomes of other keys: SharedBucket counts those of a rule together, Allow, Deny (default SharedBucket)")
 	f.BoolVar(&c.InsecureListen, "insecure-listen", false, "allow addresses beyond loopback although nothing authenticates callers yet")
 	f.Int64Var(&c.RetentionBytes, "retention-bytes", 0, "size of the record store (default 4 GiB)")
 	f.DurationVar(&c.RetentionAge, "retention-age", 0, "age of records kept (default: as --retention-bytes allows)")

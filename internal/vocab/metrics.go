@@ -81,6 +81,17 @@ const (
 	MetricHubWatchers       = "mesh_hub_graph_watchers"               // gauge: open SSE streams
 	MetricHubPolicyReloads  = "mesh_hub_policy_reloads_total"         // counter; result = accepted, refused
 	MetricHubLeaseGrants    = "mesh_hub_lease_credits_granted_total"  // counter; limit
+	MetricHubRateRequests   = "mesh_hub_ratelimit_requests_total"     // counter; domain, code: of Envoy's rate limit service
+	MetricHubRateHits       = "mesh_hub_ratelimit_hits_total"         // counter; domain, rule, result = within_limit, over_limit, shadow_mode
+	MetricHubRateNear       = "mesh_hub_ratelimit_near_limit_total"   // counter; domain, rule: hits within the limit and beyond 80 % of it
+	MetricHubRateKeys       = "mesh_hub_ratelimit_keys"               // gauge: windows that are remembered
+	MetricHubRateMaxKeys    = "mesh_hub_ratelimit_max_keys"           // gauge
+	MetricHubRateBytes      = "mesh_hub_ratelimit_bytes"              // gauge: memory of the windows
+	MetricHubRateReclaimed  = "mesh_hub_ratelimit_reclaimed_total"    // counter: windows forgotten after their end
+	MetricHubRateOverflow   = "mesh_hub_ratelimit_overflow_total"     // counter: hits on keys for which there was no room
+	MetricHubRateReloads    = "mesh_hub_ratelimit_reloads_total"      // counter; result = accepted, refused
+	MetricHubAuthChecks     = "mesh_hub_authorization_checks_total"   // counter; result = allowed, denied, invalid: of Envoy's ext_authz
+	MetricHubAuthRules      = "mesh_hub_authorization_rules_total"    // counter; policy, rule, decision
 	MetricHubDetails        = "mesh_hub_details_total"                // counter; result = kept, unwritten
 	MetricHubDetailBytes    = "mesh_hub_detail_bytes"                 // gauge
 	MetricHubDetailOrders   = "mesh_hub_detail_orders_total"          // counter; result = sent, unreachable, shed
@@ -125,6 +136,8 @@ const (
 	LabelDirection = "direction" // inbound, outbound
 	LabelState     = "state"     // active, idle
 	LabelPolicy    = "policy"
+	LabelDomain    = "domain" // of Envoy's rate limits
+	LabelOverall   = "code"   // of an answer to Envoy: OK, OVER_LIMIT, or gRPC's
 	LabelRule      = "rule"
 	LabelDecision  = "decision" // allow, deny, throttle, shadow_deny, shadow_throttle
 	LabelOrigin    = "origin"   // local, lease, fallback

@@ -25,7 +25,7 @@ const (
 
 // maxSeries bounds the rules of all domains that have counters of their own,
 // values of detailed_metric and value_to_metric among them.
-const maxSeries = 10_000
+const maxSeries = 2000
 
 // requestCounts are one domain's requests, by code.
 type requestCounts struct{ ok, overLimit, invalid, unavailable atomic.Uint64 }
