@@ -79,12 +79,16 @@ func run(ctx context.Context, o options) (err error) {
 	}
 	defer hub.Stop(5 * time.Second)
 	var conns []*grpc.ClientConn
+	defer func() {
+		for _, c := range conns {
+			err = errors.Join(err, c.Close())
+		}
+	}()
 	for range o.connections {
 		conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
 		if err != nil {
 			return err
 		}
-		defer conn.Close()
 		conns = append(conns, conn)
 	}
 	fmt.Printf("%d callers on %d connections, %d keys, rounds of %d checks\n", o.callers, o.connections, o.keys, o.checks)

@@ -21,6 +21,8 @@ const (
 	// maxDepth bounds nested descriptors; a request with more entries than
 	// this matches nothing.
 	maxDepth = 64
+	// maxTextBytes bounds a key or value: every rule keeps all of its parents'.
+	maxTextBytes = 1024
 )
 
 // Format is a directory of these files, for package folder.
@@ -213,11 +215,11 @@ func (r *reader) descriptor(n *yaml.Node, d *Domain, above string, depth int) *d
 	flags := &rule{} // rate_limit may stand before or after them
 	r.mapping(n, "descriptor",
 		field{"key", true, func(n *yaml.Node) {
-			if one.key = r.text(n, "key"); one.key == "" {
+			if one.key = r.short(n, "key"); one.key == "" {
 				r.fail(n, "descriptor has an empty key")
 			}
 		}},
-		field{"value", false, func(n *yaml.Node) { one.value = r.text(n, "value") }},
+		field{"value", false, func(n *yaml.Node) { one.value = r.short(n, "value") }},
 		field{"rate_limit", false, func(n *yaml.Node) { limit = n }},
 		field{"descriptors", false, func(n *yaml.Node) { below = n }},
 		field{"shadow_mode", false, func(n *yaml.Node) { flags.shadow = r.boolean(n, "shadow_mode") }},
@@ -248,6 +250,15 @@ func (r *reader) descriptor(n *yaml.Node, d *Domain, above string, depth int) *d
 		r.level(below, d, one.below, path+".", depth+1)
 	}
 	return one
+}
+
+// short reads a key or a value.
+func (r *reader) short(n *yaml.Node, what string) string {
+	text := r.text(n, what)
+	if len(text) > maxTextBytes {
+		r.fail(n, "%s of %d bytes is longer than %d", what, len(text), maxTextBytes)
+	}
+	return text
 }
 
 func (r *reader) rateLimit(n *yaml.Node, to *rule) {
