@@ -78,11 +78,11 @@ func checkShards(t *rapid.T, c *counters) {
 }
 
 func TestAKeyTakesAtMost64Bytes(t *testing.T) {
-	const most = 400_000
+	const most = 150_000
 	c := newCounters(most)
 	for i := range most {
 		c.add(numbered(c, i), 0, 60, hit{n: 1})
-		if n := i + 1; n >= 100_000 && n%9973 == 0 {
+		if n := i + 1; n >= 50_000 && n%9973 == 0 {
 			if perKey := float64(c.bytes()) / float64(n); perKey > 64 {
 				t.Fatalf("%.1f bytes a key with %d keys", perKey, n)
 			}
@@ -94,7 +94,7 @@ func TestAKeyTakesAtMost64Bytes(t *testing.T) {
 }
 
 func TestNewKeysTakeTheRoomOfEndedWindows(t *testing.T) {
-	const most = 50_000
+	const most = 10_000
 	c := newCounters(most)
 	// Twenty times as many keys as there is room for, in windows of which
 	// the last four fifths of the room are open at any time.
@@ -110,21 +110,21 @@ func TestNewKeysTakeTheRoomOfEndedWindows(t *testing.T) {
 }
 
 func TestTidyGivesMemoryBack(t *testing.T) {
-	c := newCounters(100_000)
-	for i := range 100_000 {
+	c := newCounters(30_000)
+	for i := range 30_000 {
 		c.add(numbered(c, i), 0, 60, hit{n: 1})
 	}
 	full := c.bytes()
 	c.tidy(59, 1000)
-	if n := c.keys.Load(); n != 100_000 {
+	if n := c.keys.Load(); n != 30_000 {
 		t.Errorf("%d keys a second before the windows end, want all", n)
 	}
 	c.tidy(60, 1000)
 	if n := c.keys.Load(); n != 0 || c.bytes() > full/4 {
-		t.Errorf("%d keys in %d bytes after the windows ended, were 100000 in %d", n, c.bytes(), full)
+		t.Errorf("%d keys in %d bytes after the windows ended, were 30000 in %d", n, c.bytes(), full)
 	}
-	if c.reclaimed.Load() != 100_000 {
-		t.Errorf("%d reclaimed, want 100000", c.reclaimed.Load())
+	if c.reclaimed.Load() != 30_000 {
+		t.Errorf("%d reclaimed, want 30000", c.reclaimed.Load())
 	}
 }
 
