@@ -57,6 +57,7 @@ type service struct{ namespace, name string }
 // that policies ever named.
 type target struct {
 	checker *check.Checker
+	version string                         // of what the checker has; guarded by Server.mu
 	cache   atomic.Pointer[structpb.Value] // nil when no answer may be cached
 }
 
@@ -79,36 +80,57 @@ func (s *Server) SetPolicies(ps []*policy.TrafficPolicy) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	rules := accessOnly(ps)
+	changed := make(map[service]string) // version by target
 	next := make(map[service]*target)
+	for name, version := range versions(rules) {
+		next[name] = s.targets[name]
+		if next[name] != nil && next[name].version == version {
+			continue // compiling a thousand services takes a second
+		}
+		changed[name] = version
+		// All are compiled before the first is in force.
+		if err := s.newChecker(name).Apply(rules); err != nil {
+			return err
+		}
+	}
+	for name, version := range changed {
+		t := next[name]
+		if t == nil {
+			t = &target{checker: s.newChecker(name)}
+			s.targets[name], next[name] = t, t
+		}
+		if err := t.checker.Apply(rules); err != nil {
+			return err
+		}
+		t.version = version
+		t.cache.Store(s.cacheable(t.checker))
+	}
+	s.current.Store(&next)
+	return nil
+}
+
+// versions is what the policies' targets are decided by, as text that changes
+// with any of it.
+func versions(rules []*policy.TrafficPolicy) map[service]string {
+	out := make(map[service]string)
 	for _, p := range rules {
 		for _, ref := range p.Spec.TargetRefs {
 			name := service{namespace: p.Metadata.Namespace}
 			if ref.Kind == policy.TargetService {
 				name.name = ref.Name
 			}
-			next[name] = nil
+			out[name] = ""
 		}
 	}
-	// All are compiled before the first is in force.
-	for name := range next {
-		if err := s.newChecker(name).Apply(rules); err != nil {
-			return err
+	for _, p := range rules {
+		version := p.ID() + "@" + p.Version() + " "
+		for name := range out {
+			if p.Applies(name.namespace, name.name) {
+				out[name] += version
+			}
 		}
 	}
-	for name := range next {
-		t := s.targets[name]
-		if t == nil {
-			t = &target{checker: s.newChecker(name)}
-			s.targets[name] = t
-		}
-		if err := t.checker.Apply(rules); err != nil {
-			return err
-		}
-		t.cache.Store(s.cacheable(t.checker))
-		next[name] = t
-	}
-	s.current.Store(&next)
-	return nil
+	return out
 }
 
 func (s *Server) newChecker(name service) *check.Checker {

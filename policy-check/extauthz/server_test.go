@@ -218,6 +218,36 @@ func TestRawHeadersAndQuery(t *testing.T) {
 	}
 }
 
+func TestAChangedPolicyChangesTheAnswers(t *testing.T) {
+	s := server(t)
+	decide := func(to string) string {
+		t.Helper()
+		resp, err := s.Check(t.Context(), request(to, "p", "DELETE /"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return codes.Code(resp.GetStatus().GetCode()).String()
+	}
+	if got := decide("other.bank") + decide("ledger.bank"); got != "PermissionDeniedPermissionDenied" {
+		t.Errorf("before: %s", got)
+	}
+	// The namespace's policy no longer minds; the service has Allow rules.
+	ps, problems := policy.Parse("test.yaml", []byte(strings.Replace(policies, `"DELETE"`, `"TRACE"`, 1)))
+	for _, p := range problems {
+		t.Fatal(p)
+	}
+	if err := s.SetPolicies(ps); err != nil {
+		t.Fatal(err)
+	}
+	if got := decide("other.bank") + " " + decide("ledger.bank"); got != "OK PermissionDenied" {
+		t.Errorf("after: %s", got)
+	}
+	resp, err := s.Check(t.Context(), request("ledger.bank", "p", "DELETE /"))
+	if err != nil || resp.GetDynamicMetadata().AsMap()["rule"] != "implicit-deny" {
+		t.Errorf("the service still has the namespace's old rule: %v, %v", resp, err)
+	}
+}
+
 func TestCountersOutliveTheirPolicies(t *testing.T) {
 	s := server(t)
 	ask := func() {
