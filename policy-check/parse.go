@@ -27,8 +27,12 @@ const (
 	burstTime = 50 * time.Millisecond
 )
 
-// Parse reads every policy of a YAML file with one or more documents. It is
-// strict: what it does not know it names. It returns the policies without a
+// securityGroup is of Istio's access policies, which package authz reads from the
+// same files.
+const securityGroup = "security.istio.io"
+
+// Parse reads every policy of a YAML file with one or more documents, but for
+// those of Istio's access policies. It is strict: what it does not know it names. It returns the policies without a
 // problem and all problems of the others, in the order of the file; a caller
 // that wants all or nothing looks at the problems first.
 func Parse(file string, data []byte) ([]*TrafficPolicy, []*ParseError) {
@@ -52,7 +56,7 @@ func Parse(file string, data []byte) ([]*TrafficPolicy, []*ParseError) {
 			r.failSyntax(err)
 			break
 		}
-		if doc.Kind != yaml.DocumentNode || emptyDocument(doc.Content[0]) {
+		if doc.Kind != yaml.DocumentNode || emptyDocument(doc.Content[0]) || IsForeign(doc.Content[0], securityGroup) {
 			continue
 		}
 		before := len(r.problems)

@@ -165,13 +165,16 @@ func (p *TrafficPolicy) ID() string { return p.Metadata.Namespace + "/" + p.Meta
 // Canonical is the policy as JSON: the same bytes for the same policy, whatever
 // the layout of its file. It is also valid YAML, so that Decode and Parse are
 // one reader.
-func (p *TrafficPolicy) Canonical() []byte {
+func (p *TrafficPolicy) Canonical() []byte { return CanonicalJSON(p) }
+
+// CanonicalJSON writes a value of strings, numbers, bools and collections of
+// them as JSON that is also valid YAML. It panics for any other value.
+func CanonicalJSON(v any) []byte {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
-	if err := e.Encode(p); err != nil {
-		// Every field is a string, a number or a struct of them.
-		panic(fmt.Sprintf("encode policy %s: %v", p.ID(), err))
+	if err := e.Encode(v); err != nil {
+		panic(fmt.Sprintf("encode policy %T: %v", v, err))
 	}
 	return escape(bytes.TrimSuffix(b.Bytes(), []byte("\n")))
 }

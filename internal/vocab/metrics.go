@@ -164,6 +164,8 @@ const (
 	DecisionShadowAllow    = "shadow_allow"
 	DecisionShadowDeny     = "shadow_deny"
 	DecisionShadowThrottle = "shadow_throttle"
+	// DecisionAudit: an AUDIT policy matched, which only leaves a mark.
+	DecisionAudit = "audit"
 	// DecisionError: an expression could not be evaluated, so its rule did not match.
 	DecisionError = "error"
 )
@@ -214,6 +216,7 @@ const (
 	VerdictThrottled       = "throttled"
 	VerdictShadowDenied    = "shadow_denied"
 	VerdictShadowThrottled = "shadow_throttled"
+	VerdictAudited         = "audited"
 )
 
 // Envoy's response flags that the sidecar sets (Envoy access log, RESPONSE_FLAGS).

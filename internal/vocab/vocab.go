@@ -32,7 +32,7 @@ const (
 	ColBytesOut     = 19 // bytes sent to downstream
 	ColAttempts     = 20 // upstream attempts
 	ColUpstream     = 21 // host:port
-	ColVerdict      = 22 // ok, denied, throttled, shadow_denied, shadow_throttled
+	ColVerdict      = 22 // ok, denied, throttled, shadow_denied, shadow_throttled, audited
 	ColRule         = 23 // policy/rule of a verdict other than ok
 	ColUserAgent    = 24 // text
 	ColSampled      = 25 // 0 or 1
