@@ -12,6 +12,11 @@ import (
 
 type fakeHeader map[string]string
 
+func (f fakeHeader) At(name string, i int) (string, bool) {
+	value := f.Get(name)
+	return value, i == 0 && value != ""
+}
+
 func (f fakeHeader) Get(name string) string { return f[strings.ToLower(name)] }
 func (f fakeHeader) Set(name, value string) { f[strings.ToLower(name)] = value }
 func (f fakeHeader) Add(name, value string) { f.Set(name, value) }
@@ -187,7 +192,9 @@ func TestEncodingDoesNotAllocate(t *testing.T) {
 
 type fastHeader struct{}
 
-func (fastHeader) Get(string) string  { return "value" }
+func (fastHeader) Get(string) string             { return "value" }
+func (fastHeader) At(string, int) (string, bool) { return "value", true }
+
 func (fastHeader) Set(string, string) {}
 func (fastHeader) Add(string, string) {}
 func (fastHeader) Del(string)         {}

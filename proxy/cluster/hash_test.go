@@ -165,6 +165,11 @@ func TestMaglevIsEven(t *testing.T) {
 
 type fakeHeader map[string]string
 
+func (f fakeHeader) At(name string, i int) (string, bool) {
+	value := f.Get(name)
+	return value, i == 0 && value != ""
+}
+
 func (f fakeHeader) Get(name string) string { return f[name] }
 func (f fakeHeader) Set(name, value string) { f[name] = value }
 func (f fakeHeader) Add(name, value string) { f.Set(name, value) }

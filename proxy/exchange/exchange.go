@@ -31,6 +31,8 @@ func (d Direction) String() string {
 // their own implementation.
 type Header interface {
 	Get(name string) string // the first
+	// At is the i-th value of the name, from 0.
+	At(name string, i int) (value string, ok bool)
 	Set(name, value string) // instead of all of the name
 	Add(name, value string) // beside those of the name
 	Del(name string)        // all of the name
@@ -68,6 +70,10 @@ type Exchange struct {
 	// Trailers of the answer, nil if it had none or the engine does not tell.
 	Trailers Header
 
+	// Target is the request's path and query, and Authority its host, both as they
+	// came: the record's texts are bounded, which is too little for a decision.
+	// Views, as those are.
+	Target, Authority string
 	// Scheme of the request, http or https.
 	Scheme string
 	// Downstream is the caller's address, host:port.

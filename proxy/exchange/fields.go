@@ -23,6 +23,19 @@ func (f *Fields) Get(name string) string {
 	return ""
 }
 
+// At implements Header.
+func (f *Fields) At(name string, i int) (value string, ok bool) {
+	for j := range f.list {
+		if strings.EqualFold(f.list[j].Name, name) {
+			if i == 0 {
+				return f.list[j].Value, true
+			}
+			i--
+		}
+	}
+	return "", false
+}
+
 // Set implements Header. A field that is there already keeps its place.
 func (f *Fields) Set(name, value string) {
 	i := f.index(name)

@@ -370,11 +370,13 @@ func (c *conn) begin() {
 		r.HTTPVersion = "HTTP/1.0"
 	}
 	r.Method = report.BytesLimit(method(m.method.of(m.raw)), maxText)
-	r.Host = report.BytesLimit(m.authority(), maxText)
+	c.x.Authority, c.x.Target = m.authority(), ""
+	r.Host = report.BytesLimit(c.x.Authority, maxText)
 	if r.Method == "CONNECT" {
 		r.Protocol = vocab.ProtocolTCP
 	} else {
-		r.Path = report.BytesLimit(m.path(), maxPath)
+		c.x.Target = m.path()
+		r.Path = report.BytesLimit(c.x.Target, maxPath)
 	}
 	if r.UserAgent = m.Get("user-agent"); len(r.UserAgent) > maxText {
 		r.UserAgent = report.BytesLimit(r.UserAgent, maxText)

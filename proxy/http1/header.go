@@ -43,6 +43,31 @@ func (m *message) Get(name string) string {
 	return ""
 }
 
+// At implements exchange.Header: what was set comes first.
+func (m *message) At(name string, i int) (value string, ok bool) {
+	for j := range m.edits {
+		if m.edits[j].Name == name {
+			if i == 0 {
+				return m.edits[j].Value, true
+			}
+			i--
+		}
+	}
+	if !m.mayHave(name) {
+		return "", false
+	}
+	for j := range m.fields {
+		f := &m.fields[j]
+		if int(f.name.to-f.name.from) == len(name) && !f.drop && is(f.name.of(m.raw), name) {
+			if i == 0 {
+				return view(f.value.of(m.raw)), true
+			}
+			i--
+		}
+	}
+	return "", false
+}
+
 // mayHave is false if no field can have that name: most questions are for fields
 // that are not there.
 func (m *message) mayHave(name string) bool { return m.names&nameBit([]byte(name)) != 0 }

@@ -25,6 +25,19 @@ func (l *fieldList) Get(name string) string {
 	return ""
 }
 
+// At returns the i-th value of name, from 0.
+func (l *fieldList) At(name string, i int) (value string, ok bool) {
+	for j := range l.fields {
+		if f := &l.fields[j]; len(f.Name) == len(name) && strings.EqualFold(f.Name, name) {
+			if i == 0 {
+				return f.Value, true
+			}
+			i--
+		}
+	}
+	return "", false
+}
+
 // Set leaves one field of the name, in the first one's place.
 func (l *fieldList) Set(name, value string) {
 	for i := range l.fields {

@@ -160,6 +160,7 @@ func (st *stream) prepare(c *conn, r *request, end bool) {
 	if host == "" {
 		host = r.host
 	}
+	x.Authority, x.Target = host, r.path
 	rec.Method, rec.Host, rec.Path = limit(r.method, maxText), limit(host, maxText), limit(r.path, maxPath)
 	rec.UserAgent = limit(r.userAgent, maxText)
 	rec.Verdict = vocab.VerdictOK

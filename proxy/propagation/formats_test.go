@@ -205,6 +205,11 @@ func (s *slots) Get(name string) string {
 	return ""
 }
 
+func (s *slots) At(name string, i int) (string, bool) {
+	value := s.Get(name)
+	return value, i == 0 && value != ""
+}
+
 func (s *slots) Set(name, value string) {
 	for i, n := range s.names {
 		if n == name || n == "" {

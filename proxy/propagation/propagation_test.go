@@ -12,6 +12,11 @@ import (
 // fields is a header map with lower-case names.
 type fields map[string]string
 
+func (f fields) At(name string, i int) (string, bool) {
+	value := f.Get(name)
+	return value, i == 0 && value != ""
+}
+
 func (f fields) Get(name string) string { return f[strings.ToLower(name)] }
 func (f fields) Set(name, value string) { f[strings.ToLower(name)] = value }
 func (f fields) Add(name, value string) { f.Set(name, value) }

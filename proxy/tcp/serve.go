@@ -160,6 +160,7 @@ func (s *Server) newExchange(f *Facts) *exchange.Exchange {
 	}
 	if f.Principal != "" {
 		x.Source = &identity.Peer{Principal: f.Principal}
+		x.Principal = f.Principal
 	}
 	x.OriginalDestination = f.OriginalDestination
 	x.TLS = f.TLS
