@@ -7,6 +7,7 @@ import (
 	"os"
 	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/telemesh/telemesh/proxy/detail"
@@ -72,6 +73,11 @@ type Config struct {
 	// SPIFFE ID, its key, and the authority of the mesh. They are read again when
 	// they change. With them the sidecar calls by mutual TLS whoever takes it.
 	TLSCert, TLSKey, TLSCA string
+	// Labels, each KEY=VALUE, are what access policies may select the workload by,
+	// beside app and version. RootNamespace is where those for the whole mesh are.
+	Labels        []string
+	RootNamespace string
+
 	// InboundTLS is what the inbound listener takes: off, permissive (mutual TLS
 	// and plain text) or strict. Empty is permissive with a certificate and off
 	// without.
@@ -100,6 +106,7 @@ func (c *Config) setDefaults() {
 	setDefault(&c.InboundAddress, "127.0.0.1:15006")
 	setDefault(&c.OutboundAddress, "127.0.0.1:15001")
 	setDefault(&c.AdminAddress, "127.0.0.1:15000")
+	setDefault(&c.RootNamespace, "istio-system")
 	setDefault(&c.HubAddress, "127.0.0.1:15010")
 	if c.TLSCert != "" {
 		setDefault(&c.InboundTLS, tlsPermissive)
@@ -171,6 +178,11 @@ func (c *Config) validate() error {
 	for _, name := range c.RedactHeaders {
 		if !fieldName.MatchString(name) {
 			errs = append(errs, fmt.Errorf("--redact-header %q: want the name of a header field, such as x-session-token", name))
+		}
+	}
+	for _, l := range c.Labels {
+		if key, _, ok := strings.Cut(l, "="); !ok || key == "" {
+			errs = append(errs, fmt.Errorf("--label %q: want KEY=VALUE", l))
 		}
 	}
 	if _, err := parseAllOutboundTCP(c.OutboundTCP); err != nil {

@@ -9,6 +9,7 @@ import (
 	telemetryv1 "github.com/telemesh/telemesh/api/telemetry/v1"
 	"github.com/telemesh/telemesh/internal/version"
 	"github.com/telemesh/telemesh/internal/vocab"
+	"github.com/telemesh/telemesh/policy-check/lease"
 )
 
 func newProtocolErrors() *prometheus.CounterVec {
@@ -35,8 +36,14 @@ func (p *Proxy) PolicyCounters() []*telemetryv1.PolicyCounter {
 	for _, c := range p.checker.Counters() {
 		out = append(out, &telemetryv1.PolicyCounter{Policy: c.Policy, Rule: c.Rule, Decision: c.Decision, Origin: c.Origin, Count: c.Count})
 	}
+	for _, c := range p.access.Counters() {
+		out = append(out, &telemetryv1.PolicyCounter{Policy: c.Policy, Rule: c.Rule, Decision: c.Decision, Origin: originLocal, Count: c.Count})
+	}
 	return out
 }
+
+// originLocal: access policies are decided without asking anybody.
+const originLocal = string(lease.OriginLocal)
 
 func cpuNanos() uint64 {
 	var u syscall.Rusage
@@ -128,6 +135,9 @@ func (c *gaugeCollector) Collect(ch chan<- prometheus.Metric) {
 	gauge(c.detailKept, float64(c.p.details.KeptOneOf()))
 	for _, pc := range c.p.checker.Counters() {
 		counter(c.checks, float64(pc.Count), pc.Policy, pc.Rule, pc.Decision, pc.Origin)
+	}
+	for _, pc := range c.p.access.Counters() {
+		counter(c.checks, float64(pc.Count), pc.Policy, pc.Rule, pc.Decision, originLocal)
 	}
 	gauge(c.build, 1, "proxy", version.String())
 }

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/telemesh/telemesh/internal/vocab"
+	"github.com/telemesh/telemesh/policy-check/authz"
 	"github.com/telemesh/telemesh/policy-check/check"
 	"github.com/telemesh/telemesh/proxy/accesslog"
 	"github.com/telemesh/telemesh/proxy/capture"
@@ -30,6 +32,15 @@ type checker interface {
 	Rules(side check.Side) bool
 }
 
+// authorizer decides by Istio's access policies.
+type authorizer interface {
+	Check(ctx context.Context, r *authz.Request) authz.Decision
+	// Waits reports whether Check may wait, for the keys of tokens.
+	Waits() bool
+	// Active reports whether there is anything to check.
+	Active() bool
+}
+
 // pipeline is the way of a request through the sidecar, in the order in which
 // the code is read: identify peer, request ID and trace context, local policy,
 // route, pick endpoint, (the engine forwards), observe.
@@ -40,12 +51,15 @@ type pipeline struct {
 	selfHost   string // fully qualified service of the workload
 	selfRoute  string
 	appAddress string
-	appSpeaks  exchange.Protocol // Same: as the caller does
-	peers      *identity.Cache
-	routes     *route.Table
-	policy     checker
-	store      *report.Store
-	accessLog  *accesslog.Log // nil when nobody asked for one
+	// appDestination is appAddress for policies.
+	appDestination netip.AddrPort
+	appSpeaks      exchange.Protocol // Same: as the caller does
+	peers          *identity.Cache
+	routes         *route.Table
+	policy         checker
+	access         authorizer
+	store          *report.Store
+	accessLog      *accesslog.Log // nil when nobody asked for one
 	// appUnreachable is told when the application refuses a connection.
 	appUnreachable func(detail string)
 }
@@ -54,6 +68,9 @@ type pipeline struct {
 func (p *pipeline) Begin(ctx context.Context, x *exchange.Exchange) (exchange.Target, *exchange.Reply) {
 	service := p.identify(x)
 	propagation.Stamp(x)
+	if reply := p.authorize(ctx, x); reply != nil {
+		return exchange.Target{}, reply
+	}
 	if reply := p.check(ctx, x); reply != nil {
 		return exchange.Target{}, reply
 	}
@@ -64,7 +81,7 @@ func (p *pipeline) Begin(ctx context.Context, x *exchange.Exchange) (exchange.Ta
 }
 
 // Waits implements exchange.Handler.
-func (p *pipeline) Waits() bool { return p.policy.Waits() }
+func (p *pipeline) Waits() bool { return p.policy.Waits() || p.access.Waits() }
 
 // Retry implements exchange.Handler: another endpoint, if the service's retry
 // policy and budget allow it.
@@ -162,13 +179,14 @@ func (p *pipeline) check(ctx context.Context, x *exchange.Exchange) *exchange.Re
 		UserAgent: x.Record.UserAgent, RequestID: propagation.RequestID(x), Header: x.Request.Get,
 		Source: policyPeer(x.Source), Destination: policyPeer(x.Destination), SourceAddress: x.Downstream,
 	})
-	x.Decision = exchange.Decision{Verdict: vocab.VerdictOK, Policy: d.Policy, Rule: d.Rule, Duration: time.Duration(netio.Now() - began)}
-	if d.Verdict != "" {
-		x.Record.Verdict, x.Decision.Verdict = d.Verdict, d.Verdict
+	took := x.Decision.Duration + time.Duration(netio.Now()-began)
+	if d.Policy != "" || x.Decision.Verdict == "" {
+		x.Decision = exchange.Decision{Verdict: vocab.VerdictOK, Policy: d.Policy, Rule: d.Rule}
 	}
-	x.Record.Rule = d.Rule
-	if d.Policy != "" {
-		x.Record.Rule = d.Policy + "/" + d.Rule
+	x.Decision.Duration = took
+	// What an access policy said before stands unless this says more.
+	if d.Verdict != "" && d.Verdict != vocab.VerdictOK {
+		x.Record.Verdict, x.Decision.Verdict, x.Record.Rule = d.Verdict, d.Verdict, d.Policy+"/"+d.Rule
 	}
 	for _, h := range d.Headers {
 		x.ResponseHeaders = append(x.ResponseHeaders, exchange.Field{Name: h.Name, Value: h.Value})
@@ -307,7 +325,7 @@ func (p *pipeline) learn(x *exchange.Exchange, peer, verdict string) {
 	x.Destination = known
 	said, rule, _ := strings.Cut(verdict, ";")
 	switch said {
-	case vocab.VerdictDenied, vocab.VerdictThrottled, vocab.VerdictShadowDenied, vocab.VerdictShadowThrottled:
+	case vocab.VerdictDenied, vocab.VerdictThrottled, vocab.VerdictShadowDenied, vocab.VerdictShadowThrottled, vocab.VerdictAudited:
 		if x.Record.Verdict == vocab.VerdictOK {
 			x.Record.Verdict, x.Record.Rule = strings.Clone(said), strings.Clone(report.BytesLimit(rule, maxRule))
 		}

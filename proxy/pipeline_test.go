@@ -9,6 +9,7 @@ import (
 
 	discoveryv1 "github.com/telemesh/telemesh/api/discovery/v1"
 	"github.com/telemesh/telemesh/internal/vocab"
+	"github.com/telemesh/telemesh/policy-check/authz"
 	"github.com/telemesh/telemesh/policy-check/check"
 	"github.com/telemesh/telemesh/proxy/capture"
 	"github.com/telemesh/telemesh/proxy/exchange"
@@ -31,7 +32,7 @@ var (
 )
 
 func newPipeline(d check.Decision, services ...*discoveryv1.Service) *pipeline {
-	p := &pipeline{self: &self, selfSecure: &self, selfHeader: self.Header(), appAddress: "127.0.0.1:1", peers: &identity.Cache{}, routes: route.NewTable("default", "local", nil, nil), policy: fakePolicy(d)}
+	p := &pipeline{self: &self, selfSecure: &self, selfHeader: self.Header(), appAddress: "127.0.0.1:1", peers: &identity.Cache{}, routes: route.NewTable("default", "local", nil, nil), policy: fakePolicy(d), access: authz.New(authz.Options{})}
 	p.routes.Set(services)
 	return p
 }

@@ -38,6 +38,7 @@ import (
 	"github.com/telemesh/telemesh/internal/exposition"
 	"github.com/telemesh/telemesh/internal/version"
 	policy "github.com/telemesh/telemesh/policy-check"
+	"github.com/telemesh/telemesh/policy-check/authz"
 	"github.com/telemesh/telemesh/policy-check/check"
 	"github.com/telemesh/telemesh/policy-check/lease"
 	"github.com/telemesh/telemesh/proxy/accesslog"
@@ -49,6 +50,7 @@ import (
 	"github.com/telemesh/telemesh/proxy/exchange"
 	"github.com/telemesh/telemesh/proxy/handover"
 	"github.com/telemesh/telemesh/proxy/identity"
+	"github.com/telemesh/telemesh/proxy/jwks"
 	"github.com/telemesh/telemesh/proxy/report"
 	"github.com/telemesh/telemesh/proxy/route"
 	"github.com/telemesh/telemesh/proxy/tlsfiles"
@@ -84,6 +86,7 @@ type Proxy struct {
 	details   *detail.Details
 	store     *report.Store
 	checker   *check.Checker
+	access    *authz.Enforcer
 	leases    *lease.Client
 	discovery *discovery.Client
 	sender    *report.Sender
@@ -158,6 +161,9 @@ func (p *Proxy) close() {
 	if p.hub != nil {
 		_ = p.hub.Close()
 	}
+	if p.access != nil {
+		p.access.Close()
+	}
 }
 
 // hubWindow is room for what the hub says: acknowledgements, and the registry's
@@ -195,6 +201,11 @@ func (p *Proxy) build() error {
 	p.routes = route.NewTable(c.Namespace, c.Cluster, settings, p.originator())
 	p.leases = lease.NewClient(lease.ClientOptions{Sidecar: c.Instance, Epoch: p.epoch, Logger: p.log})
 	p.checker = check.New(check.Options{Namespace: c.Namespace, Service: c.Service, Leases: p.leases, Logger: p.log})
+	_, principal := p.nodeTLS()
+	p.access = authz.New(authz.Options{
+		Workload:    authz.Workload{Namespace: c.Namespace, Service: c.Service, Labels: c.labels(), RootNamespace: c.RootNamespace},
+		TrustDomain: trustDomain(principal), Fetch: jwks.Fetch, Logger: p.log,
+	})
 	p.policyVersions.Store(&map[string]string{})
 	p.metrics()
 
@@ -234,6 +245,7 @@ func (p *Proxy) engines() error {
 	secure.Principal = principal
 	way := &pipeline{
 		accessLog: p.accessLog, self: &p.self, selfSecure: &secure, selfHeader: p.self.Header(), selfRoute: "inbound|" + p.self.Service, selfHost: p.config.Service + "." + p.config.Namespace + ".svc.cluster.local",
+		access: p.access, appDestination: appDestination(p.config.AppAddress),
 		appAddress: p.config.AppAddress, appSpeaks: appProtocols[p.config.AppProtocol], peers: &identity.Cache{}, routes: p.routes, policy: p.checker, store: p.store,
 		appUnreachable: func(detail string) { p.setAppHealth(false, detail) },
 	}
@@ -292,8 +304,18 @@ func (p *Proxy) ApplySidecars(n int) { p.leases.SetSidecars(n) }
 // ApplyPolicies implements discovery.Applier.
 func (p *Proxy) ApplyPolicies(canonical [][]byte) error {
 	policies := make([]*policy.TrafficPolicy, 0, len(canonical))
+	var resources []*authz.Resource
 	versions := make(map[string]string, len(canonical))
 	for _, b := range canonical {
+		if authz.IsCanonical(b) {
+			one, err := authz.Decode(b)
+			if err != nil {
+				return fmt.Errorf("decode access policy: %w", err)
+			}
+			resources = append(resources, one)
+			versions[one.ID()] = one.Version()
+			continue
+		}
 		one, err := policy.Decode(b)
 		if err != nil {
 			return fmt.Errorf("decode policy: %w", err)
@@ -301,9 +323,15 @@ func (p *Proxy) ApplyPolicies(canonical [][]byte) error {
 		policies = append(policies, one)
 		versions[one.ID()] = one.Version()
 	}
+	// All or nothing: the rules take force once nothing can fail any more.
+	rules, err := p.access.Compile(resources)
+	if err != nil {
+		return fmt.Errorf("compile access policies: %w", err)
+	}
 	if err := p.checker.Apply(policies); err != nil {
 		return fmt.Errorf("apply policies: %w", err)
 	}
+	p.access.Use(rules)
 	p.policyVersions.Store(&versions)
 	return nil
 }

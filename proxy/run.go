@@ -43,6 +43,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 		p.log.Warn("access log", "error", logErr)
 	}
 	_ = p.hub.Close() // every stream has ended
+	p.access.Close()
 	p.log.Info("sidecar stopped")
 	return err
 }

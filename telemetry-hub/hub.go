@@ -250,7 +250,11 @@ func (h *Hub) tidy() {
 func (h *Hub) applyPolicies() {
 	var policies []*policy.TrafficPolicy
 	var distributed []registry.Policy
-	for _, l := range h.policies.Snapshot().Policies {
+	snapshot := h.policies.Snapshot()
+	for _, l := range snapshot.Access {
+		distributed = append(distributed, registry.Policy{ID: l.Resource.ID(), Version: l.Resource.Version(), Canonical: l.Resource.Canonical()})
+	}
+	for _, l := range snapshot.Policies {
 		policies = append(policies, l.Policy)
 		distributed = append(distributed, registry.Policy{ID: l.Policy.ID(), Version: l.Policy.Version(), Canonical: l.Policy.Canonical()})
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/telemesh/telemesh/internal/version"
 	"github.com/telemesh/telemesh/internal/vocab"
 	policy "github.com/telemesh/telemesh/policy-check"
+	"github.com/telemesh/telemesh/policy-check/files"
 	"github.com/telemesh/telemesh/telemetry-hub/graph"
 	"github.com/telemesh/telemesh/telemetry-hub/metrics"
 	"github.com/telemesh/telemesh/telemetry-hub/registry"
@@ -144,7 +145,7 @@ func (h *Hub) policyList() topologyv1.PolicyList {
 			counts[k] = &topologyv1.PolicyRuleStatus{}
 		}
 		switch c.Decision {
-		case vocab.DecisionAllow, vocab.DecisionShadowAllow:
+		case vocab.DecisionAllow, vocab.DecisionShadowAllow, vocab.DecisionAudit:
 			counts[k].Allowed += c.Count
 		case vocab.DecisionDeny, vocab.DecisionShadowDeny:
 			counts[k].Denied += c.Count
@@ -152,16 +153,21 @@ func (h *Hub) policyList() topologyv1.PolicyList {
 			counts[k].Throttled += c.Count
 		}
 	}
-	snapshot := h.policies.Snapshot()
-	sidecars := h.registry.Sidecars()
-	for _, l := range snapshot.Policies {
-		one := policyStatus(l.Policy, l.File, sidecars)
+	counted := func(one topologyv1.PolicyStatus, id string) topologyv1.PolicyStatus {
 		for i := range one.Rules {
-			if c := counts[ruleKey{l.Policy.ID(), one.Rules[i].Name}]; c != nil {
+			if c := counts[ruleKey{id, one.Rules[i].Name}]; c != nil {
 				one.Rules[i].Allowed, one.Rules[i].Denied, one.Rules[i].Throttled = c.Allowed, c.Denied, c.Throttled
 			}
 		}
-		out.Policies = append(out.Policies, one)
+		return one
+	}
+	snapshot := h.policies.Snapshot()
+	sidecars := h.registry.Sidecars()
+	for _, l := range snapshot.Policies {
+		out.Policies = append(out.Policies, counted(policyStatus(l.Policy, l.File, sidecars), l.Policy.ID()))
+	}
+	for _, l := range snapshot.Access {
+		out.Policies = append(out.Policies, counted(accessStatus(l, sidecars), l.Resource.ID()))
 	}
 	for _, e := range snapshot.Errors {
 		out.Errors = append(out.Errors, topologyv1.PolicyError{File: e.File, Line: e.Line, Column: e.Column, Reason: e.Reason})
@@ -181,13 +187,34 @@ func policyStatus(p *policy.TrafficPolicy, file string, sidecars []registry.Side
 		}
 		one.Rules = append(one.Rules, topologyv1.PolicyRuleStatus{Name: name, Summary: summary})
 	}
-	for _, s := range sidecars {
+	one.Programmed, one.Sidecars = programmed(sidecars, p.ID(), p.Version())
+	return one
+}
+
+// accessStatus is one of Istio's access policies.
+func accessStatus(l files.LoadedAccess, sidecars []registry.Sidecar) topologyv1.PolicyStatus {
+	r := l.Resource
+	one := topologyv1.PolicyStatus{
+		Kind: r.Kind, Namespace: r.Metadata.Namespace, Name: r.Metadata.Name, File: l.File, Version: r.Version(), Mode: r.Mode(),
+		Targets: r.Targets(), Rules: []topologyv1.PolicyRuleStatus{},
+	}
+	for _, rule := range r.Summaries() {
+		one.Rules = append(one.Rules, topologyv1.PolicyRuleStatus{Name: rule.Name, Summary: rule.Does})
+	}
+	one.Programmed, one.Sidecars = programmed(sidecars, r.ID(), r.Version())
+	return one
+}
+
+// programmed counts the connected sidecars, and those of them that have a version
+// in force.
+func programmed(all []registry.Sidecar, id, version string) (have, connected int) {
+	for _, s := range all {
 		if s.Connected {
-			one.Sidecars++
-			if s.Policies[p.ID()] == p.Version() {
-				one.Programmed++
+			connected++
+			if s.Policies[id] == version {
+				have++
 			}
 		}
 	}
-	return one
+	return have, connected
 }

@@ -83,6 +83,8 @@ the access log's file anew.`,
 	f.StringVar(&c.StateDir, "state-dir", "", "keeps the last known configuration for a start without hub")
 	f.DurationVar(&c.DrainTime, "drain-time", 0, "after SIGTERM, time for requests in flight and for the application to end (default 5s)")
 	f.StringVar(&c.HandOver, "hand-over", "", "path of a Unix socket for upgrades: a sidecar started with the same path takes the listeners over from the one that runs, which finishes what it has and exits")
+	f.StringArrayVar(&c.Labels, "label", nil, "KEY=VALUE, repeatable: a label by which an AuthorizationPolicy or a RequestAuthentication may select the workload, beside app and version")
+	f.StringVar(&c.RootNamespace, "root-namespace", "", "namespace whose access policies are for the whole mesh (default istio-system)")
 	f.StringVar(&c.TrafficPolicyFile, "traffic-policy", "", "YAML file of DestinationRules for the services that the workload calls")
 	f.IntVar(&c.DetailBytes, "detail-bytes", 4<<20, "memory that keeps headers, attempts and policy decisions of the newest requests, for the hub to ask for; 0 keeps none")
 	f.StringArrayVar(&c.RedactHeaders, "redact-header", nil, "NAME, repeatable: a header whose values never leave the sidecar, as those of authorization, proxy-authorization, cookie, set-cookie and x-api-key never do")

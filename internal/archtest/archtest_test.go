@@ -70,7 +70,7 @@ func TestVocabularyStopsAtItsAdapter(t *testing.T) {
 		{"only boards speak Grafana's client", "github.com/grafana-tools/sdk", []string{module + "dashboards"}, nil},
 		{"only the hub speaks Prometheus' server", "github.com/prometheus/prometheus", []string{module + "telemetry-hub"}, nil},
 		{"only one package speaks objstore", "github.com/thanos-io/objstore", []string{module + "telemetry-hub/bucket"}, nil},
-		{"only the side ports speak net/http", "net/http", []string{module + "proxy/admin"}, []string{module + "proxy/"}},
+		{"only the side ports and the fetcher of keys speak net/http", "net/http", []string{module + "proxy/admin", module + "proxy/jwks"}, []string{module + "proxy/"}},
 		{"two packages of policy speak Envoy", "github.com/envoyproxy/go-control-plane", []string{module + "policy-check/ratelimit", module + "policy-check/extauthz"}, []string{module + "policy-check"}},
 		{"policy is decided without net/http", "net/http", nil, []string{module + "policy-check"}},
 	} {

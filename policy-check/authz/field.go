@@ -98,8 +98,8 @@ func (c *Condition) field() (field, error) {
 	}
 	if rest, ok := strings.CutPrefix(c.Key, "request.headers["); ok {
 		name, whole := strings.CutSuffix(rest, "]")
-		if !whole || name == "" || strings.ContainsAny(name, "[]") {
-			return f, fmt.Errorf("when: key %q must be request.headers[NAME]", c.Key)
+		if !whole || !isFieldName(name) {
+			return f, fmt.Errorf("when: key %q must be request.headers[NAME], with the name of a header field", c.Key)
 		}
 		f.attribute, f.key = header, []string{strings.ToLower(name)}
 		return f, nil

@@ -83,6 +83,9 @@ func (v *view) remoteIP() netip.Addr {
 // headerValue joins the values of a field that came several times, as Envoy does
 // before it compares.
 func (v *view) headerValue(name string) (string, bool) {
+	if name == "host" { // HTTP/2 has it elsewhere
+		return v.Host, v.Host != ""
+	}
 	first, ok := v.Headers.At(name, 0)
 	if _, more := v.Headers.At(name, 1); !more {
 		return first, ok
@@ -105,11 +108,33 @@ func split(target string) (path, normal string, same bool) {
 	if i := strings.IndexAny(target, "?#"); i >= 0 {
 		path = target[:i]
 	}
-	if !strings.Contains(path, "%") && !strings.Contains(path, "/.") && !strings.Contains(path, `\`) && !strings.Contains(path, "://") {
+	if isNormal(path) {
 		return path, path, true
 	}
-	normal = normalise(path)
-	return path, normal, normal == path
+	return path, normalise(path), false
+}
+
+// isNormal tells whether normalise would change nothing.
+func isNormal(path string) bool {
+	if path != "" && path[0] != '/' && strings.Contains(path, "://") {
+		return false
+	}
+	for i := range len(path) {
+		switch path[i] {
+		case '\\':
+			return false
+		case '%':
+			if c, ok := escapedAt(path, i); ok && isUnreserved(c) {
+				return false
+			}
+		case '/':
+			rest := path[i+1:]
+			if rest == "." || rest == ".." || strings.HasPrefix(rest, "./") || strings.HasPrefix(rest, "../") {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // normalise is Istio's pathNormalization BASE (RFC 3986, sections 6.2.2 and
@@ -153,20 +178,22 @@ func unreserved(s string) string {
 	}
 	out := make([]byte, 0, len(s))
 	for i := 0; i < len(s); i++ {
-		if s[i] == '%' && i+2 < len(s) {
-			if c, ok := escaped(s[i+1], s[i+2]); ok && isUnreserved(c) {
-				out = append(out, c)
-				i += 2
-				continue
-			}
+		if c, ok := escapedAt(s, i); ok && isUnreserved(c) {
+			out = append(out, c)
+			i += 2
+			continue
 		}
 		out = append(out, s[i])
 	}
 	return string(out)
 }
 
-func escaped(high, low byte) (byte, bool) {
-	h, l := hexDigit(high), hexDigit(low)
+// escapedAt decodes a percent sign and two digits.
+func escapedAt(s string, i int) (byte, bool) {
+	if s[i] != '%' || i+2 >= len(s) {
+		return 0, false
+	}
+	h, l := hexDigit(s[i+1]), hexDigit(s[i+2])
 	return byte(h<<4 | l), h >= 0 && l >= 0
 }
 

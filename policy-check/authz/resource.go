@@ -1,6 +1,7 @@
 package authz
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -220,6 +221,11 @@ func Decode(canonical []byte) (*Resource, error) {
 		return nil, fmt.Errorf("decode: %d documents of %s, want 1", len(rs), Group)
 	}
 	return rs[0], nil
+}
+
+// IsCanonical tells Canonical's output from that of another kind of policy.
+func IsCanonical(data []byte) bool {
+	return bytes.HasPrefix(data, []byte(`{"apiVersion":"`+Group+`/`))
 }
 
 // selector and targets are those of either kind.

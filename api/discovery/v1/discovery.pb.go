@@ -652,7 +652,8 @@ type Resource_Service struct {
 }
 
 type Resource_TrafficPolicy struct {
-	// A TrafficPolicy in canonical JSON (package policy reads it).
+	// A policy in canonical JSON: a TrafficPolicy (package policy reads it), or an
+	// AuthorizationPolicy or RequestAuthentication (package authz).
 	TrafficPolicy []byte `protobuf:"bytes,5,opt,name=traffic_policy,json=trafficPolicy,proto3,oneof"`
 }
 

@@ -458,6 +458,9 @@ type PolicyList struct {
 
 // PolicyStatus is one policy in force.
 type PolicyStatus struct {
+	// Kind is empty for a TrafficPolicy, else AuthorizationPolicy or
+	// RequestAuthentication.
+	Kind      string `json:"kind,omitempty"`
 	Namespace string `json:"namespace"`
 	Name      string `json:"name"`
 	File      string `json:"file"`

@@ -319,6 +319,7 @@ export interface PolicyRuleStatus {
 }
 
 export interface PolicyStatus {
+  kind?: string;
   namespace: string;
   name: string;
   file: string;

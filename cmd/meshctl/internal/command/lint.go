@@ -12,6 +12,7 @@ import (
 	topologyv1 "github.com/telemesh/telemesh/api/topology/v1"
 	"github.com/telemesh/telemesh/cmd/meshctl/internal/render"
 	policy "github.com/telemesh/telemesh/policy-check"
+	"github.com/telemesh/telemesh/policy-check/authz"
 )
 
 // maxPolicyBytes is one more than the parser takes, so that a file that is too
@@ -24,6 +25,7 @@ type lintedRule struct {
 }
 
 type lintedPolicy struct {
+	Kind      string       `json:"kind,omitempty"` // empty for a TrafficPolicy
 	File      string       `json:"file"`
 	Line      int          `json:"line"`
 	Namespace string       `json:"namespace"`
@@ -128,23 +130,42 @@ func (a *app) lint(files []string) (*lintDocument, error) {
 			return nil, err
 		}
 		policies, problems := policy.Parse(name, data)
+		access, more := authz.Parse(name, data)
+		problems = append(problems, more...)
 		for _, p := range problems {
 			doc.Problems = append(doc.Problems, topologyv1.PolicyError{File: p.File, Line: p.Line, Column: p.Column, Reason: p.Reason})
 		}
 		for _, p := range policies {
-			l := linted(name, p)
-			if first, taken := owners[p.ID()]; taken {
-				doc.Problems = append(doc.Problems, topologyv1.PolicyError{
-					File: name, Line: p.Line, Column: 1,
-					Reason: fmt.Sprintf("policy %s is already defined at %s:%d", p.ID(), first.File, first.Line),
-				})
-				continue
-			}
-			owners[p.ID()] = l
-			doc.Policies = append(doc.Policies, l)
+			doc.own(owners, p.ID(), linted(name, p))
+		}
+		for _, r := range access {
+			doc.own(owners, r.ID(), lintedAccess(name, r))
 		}
 	}
 	return doc, nil
+}
+
+// own adds a policy, or the problem that another file defines it.
+func (d *lintDocument) own(owners map[string]lintedPolicy, id string, l lintedPolicy) {
+	if first, taken := owners[id]; taken {
+		d.Problems = append(d.Problems, topologyv1.PolicyError{
+			File: l.File, Line: l.Line, Column: 1,
+			Reason: fmt.Sprintf("policy %s is already defined at %s:%d", id, first.File, first.Line),
+		})
+		return
+	}
+	owners[id] = l
+	d.Policies = append(d.Policies, l)
+}
+
+func lintedAccess(file string, r *authz.Resource) lintedPolicy {
+	l := lintedPolicy{
+		Kind: r.Kind, File: file, Line: r.Line, Namespace: r.Metadata.Namespace, Name: r.Metadata.Name, Mode: r.Mode(), Targets: r.Targets(),
+	}
+	for _, rule := range r.Summaries() {
+		l.Rules = append(l.Rules, lintedRule{Name: rule.Name, Does: rule.Does})
+	}
+	return l
 }
 
 func (a *app) readPolicy(file string) (name string, data []byte, err error) {
