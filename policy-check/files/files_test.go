@@ -211,3 +211,50 @@ func TestRunOutlivesAMissingDirectory(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func accessText(name, spec string) string {
+	return "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: " + name + "}\nspec: " + spec + "\n"
+}
+
+func TestIstiosAccessPoliciesStandBesideOurs(t *testing.T) {
+	dir := t.TempDir()
+	d := NewDirectory(dir, nil)
+	inForce := func() (out []string) {
+		s := d.Snapshot()
+		for _, l := range s.Policies {
+			out = append(out, l.File+" "+l.Policy.ID())
+		}
+		for _, l := range s.Access {
+			out = append(out, l.File+" "+l.Resource.ID()+" "+l.Resource.Authorization.Action)
+		}
+		return out
+	}
+	write(t, dir, "a.yaml", text("p", "1")+"---\n"+accessText("p", "{}"))
+	write(t, dir, "b.yaml", accessText("p", "{}"))
+	err := d.Load()
+	if err == nil || !strings.Contains(err.Error(), "b.yaml:1:1: policy authorizationpolicy/default/p is already defined in a.yaml") {
+		t.Errorf("error %v, want that b.yaml repeats a name", err)
+	}
+	want := []string{"a.yaml default/p", "a.yaml authorizationpolicy/default/p ALLOW"}
+	if diff := cmp.Diff(want, inForce()); diff != "" {
+		t.Error(diff)
+	}
+	// One problem refuses the file whole, whichever kind has it.
+	for _, broken := range []string{
+		text("p", "2") + "---\n" + accessText("p", "{acton: DENY}"),
+		text("p", "x") + "---\n" + accessText("p", "{action: DENY, rules: [{}]}"),
+	} {
+		write(t, dir, "a.yaml", broken)
+		if err := d.Load(); err == nil {
+			t.Errorf("no error in\n%s", broken)
+		}
+		if diff := cmp.Diff(want, inForce()); diff != "" {
+			t.Error(diff)
+		}
+	}
+	write(t, dir, "a.yaml", accessText("p", "{action: DENY, rules: [{}]}"))
+	_ = d.Load()
+	if diff := cmp.Diff([]string{"a.yaml authorizationpolicy/default/p DENY"}, inForce()); diff != "" {
+		t.Error(diff)
+	}
+}
