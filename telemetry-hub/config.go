@@ -19,7 +19,8 @@ type Config struct {
 	GRPCAddress string
 	// DataDir holds everything that survives a restart.
 	DataDir string
-	// PolicyDir holds TrafficPolicy files; empty means none.
+	// PolicyDir holds files of TrafficPolicies and Istio's access policies; empty
+	// means none.
 	PolicyDir string
 	// RateLimit is Envoy's rate limit service, if it has a Dir.
 	RateLimit RateLimitConfig

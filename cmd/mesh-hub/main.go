@@ -51,7 +51,7 @@ func command() *cobra.Command {
 	f.StringVar(&c.HTTPAddress, "http-address", "", "UI, APIs and /metrics (default 127.0.0.1:15080)")
 	f.StringVar(&c.GRPCAddress, "grpc-address", "", "telemetry, discovery and leases of the sidecars, Envoy's rate limits and authorization (default 127.0.0.1:15010)")
 	f.StringVar(&c.DataDir, "data-dir", "", "directory for everything that survives a restart (required)")
-	f.StringVar(&c.PolicyDir, "policy-dir", "", "directory of TrafficPolicy files, followed as they change")
+	f.StringVar(&c.PolicyDir, "policy-dir", "", "directory of policy files (TrafficPolicy, Istio's AuthorizationPolicy and RequestAuthentication), followed as they change")
 	r := &c.RateLimit
 	f.StringVar(&r.Dir, "ratelimit-config", "", "directory of envoyproxy/ratelimit's files, followed as they change; serves Envoy's rate limit API at --grpc-address")
 	f.BoolVar(&r.Headers, "ratelimit-headers", false, "add RateLimit-Limit, -Remaining and -Reset to responses")

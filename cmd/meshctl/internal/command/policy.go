@@ -2,6 +2,7 @@ package command
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -57,7 +58,7 @@ func (a *app) policyGetCommand() *cobra.Command {
 func onlyPolicy(list *topologyv1.PolicyList, name string) (*topologyv1.PolicyList, error) {
 	only := &topologyv1.PolicyList{Policies: []topologyv1.PolicyStatus{}, Errors: list.Errors}
 	for _, p := range list.Policies {
-		if p.Name == name || p.Namespace+"/"+p.Name == name {
+		if p.Name == name || p.Namespace+"/"+p.Name == name || policyID(p) == name {
 			only.Policies = append(only.Policies, p)
 		}
 	}
@@ -70,10 +71,18 @@ func onlyPolicy(list *topologyv1.PolicyList, name string) (*topologyv1.PolicyLis
 	return only, nil
 }
 
+// policyID names a policy as records do: Istio's kinds by their kind, too.
+func policyID(p topologyv1.PolicyStatus) string {
+	if p.Kind == "" {
+		return p.Namespace + "/" + p.Name
+	}
+	return strings.ToLower(p.Kind) + "/" + p.Namespace + "/" + p.Name
+}
+
 func (a *app) writePolicies(o *output, list *topologyv1.PolicyList) error {
 	names := make([]string, len(list.Policies))
 	for i, p := range list.Policies {
-		names[i] = "policy/" + p.Namespace + "/" + p.Name
+		names[i] = "policy/" + policyID(p)
 	}
 	if done, err := o.document(a.Out, list, names); done {
 		return err
@@ -94,7 +103,7 @@ func (a *app) writePolicies(o *output, list *topologyv1.PolicyList) error {
 			if p.Programmed < p.Sidecars {
 				programmed.Paint = render.Yellow
 			}
-			row := []any{p.Namespace + "/" + p.Name, p.Mode, programmed, r.Name, r.Allowed, r.Denied, r.Throttled, r.Summary}
+			row := []any{policyID(p), p.Mode, programmed, r.Name, r.Allowed, r.Denied, r.Throttled, r.Summary}
 			if wide {
 				row = append(row, fmt.Sprint(p.Targets), p.File, p.Version)
 			}
