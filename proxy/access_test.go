@@ -20,6 +20,7 @@ import (
 
 	"github.com/telemesh/telemesh/internal/testca"
 	"github.com/telemesh/telemesh/internal/vocab"
+	policy "github.com/telemesh/telemesh/policy-check"
 	"github.com/telemesh/telemesh/policy-check/authz"
 )
 
@@ -262,5 +263,27 @@ func TestTokensAreVerifiedWithKeysThatAServerHas(t *testing.T) {
 				t.Errorf("%d fetches of the keys, want 1", n)
 			}
 		})
+	}
+}
+
+// TestATrafficPolicySeesTheWholePath: what a record keeps of it is cut.
+func TestATrafficPolicySeesTheWholePath(t *testing.T) {
+	ps, problems := policy.Parse("p", []byte(`apiVersion: policy.mesh.dev/v1alpha1
+kind: TrafficPolicy
+metadata: {name: p}
+spec:
+  targetRefs: [{kind: Service, name: api}]
+  rules:
+  - {name: no-secrets, match: request.path.endsWith("/secret"), access: {action: Deny}}
+`))
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	for name, h2 := range map[string]bool{"HTTP/1.1": false, "HTTP/2": true} {
+		calling, callee := secureMesh(t, tlsPermissive, hello)
+		obey(t, callee, ps[0].Canonical())
+		if status, _, _ := ask(t, caller(t, calling, h2), "GET", "http://api/"+strings.Repeat("a", 3000)+"/secret"); status != 403 {
+			t.Errorf("%s: got %d, want 403", name, status)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
@@ -174,8 +175,9 @@ func (p *pipeline) check(ctx context.Context, x *exchange.Exchange) *exchange.Re
 		return nil
 	}
 	began := netio.Now()
+	// The whole path: a record's is cut, and who knows where could get past a rule.
 	d := p.policy.Check(ctx, side, &check.Attributes{
-		Method: x.Record.Method, Path: x.Record.Path, Host: x.Record.Host, Scheme: x.Scheme, Protocol: x.Record.HTTPVersion,
+		Method: x.Record.Method, Path: cmp.Or(x.Target, x.Record.Path), Host: cmp.Or(x.Authority, x.Record.Host), Scheme: x.Scheme, Protocol: x.Record.HTTPVersion,
 		UserAgent: x.Record.UserAgent, RequestID: propagation.RequestID(x), Header: x.Request.Get,
 		Source: policyPeer(x.Source), Destination: policyPeer(x.Destination), SourceAddress: x.Downstream,
 	})
