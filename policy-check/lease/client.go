@@ -122,15 +122,25 @@ func (c *Client) Configure(buckets []policy.Bucket) {
 // longer than the policy's holdTimeout and ctx allow. A limit that is not
 // configured admits.
 func (c *Client) Take(ctx context.Context, limit, key string) Taken {
+	t, held := c.Ask(limit, key)
+	if held == nil {
+		return t
+	}
+	return held.wait(ctx)
+}
+
+// Ask is Take without the wait: it returns the answer, or the request that has
+// to wait for it.
+func (c *Client) Ask(limit, key string) (Taken, *Held) {
 	l := (*c.limits.Load())[limit]
 	if l == nil {
-		return Taken{OK: true, Origin: OriginFallback}
+		return Taken{OK: true, Origin: OriginFallback}, nil
 	}
 	p := l.pocket(key)
 	if p == nil {
-		return l.overflow()
+		return l.overflow(), nil
 	}
-	return p.take(ctx)
+	return p.ask()
 }
 
 // Return gives back what Take took for a request that was refused elsewhere.
@@ -159,11 +169,16 @@ func (c *Client) enqueue(p *pocket, wake chan struct{}) {
 	signal(wake)
 }
 
-func (c *Client) takeDirty() []*pocket {
+// takeDirty takes up to n pockets that want a pull.
+func (c *Client) takeDirty(n int) []*pocket {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	d := c.dirty
-	c.dirty = nil
+	n = min(n, len(c.dirty))
+	d := c.dirty[:n:n]
+	c.dirty = c.dirty[n:]
+	if len(c.dirty) == 0 {
+		c.dirty = nil
+	}
 	return d
 }
 

@@ -1,7 +1,6 @@
 package lease
 
 import (
-	"context"
 	"math"
 	"sync"
 	"time"
@@ -47,20 +46,20 @@ type pocket struct {
 	local     gcra.Bucket // what this sidecar admitted, against its own share
 }
 
-// take decides one request.
-func (p *pocket) take(ctx context.Context) Taken {
+// ask decides one request, or holds it.
+func (p *pocket) ask() (Taken, *Held) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := p.pockets.client.now()
 	p.lastUsed = now
 	p.arrived++
 	if p.pockets.bucket.Scope == policy.ScopePod {
-		return p.takeLocal(now, OriginLocal)
+		return p.takeLocal(now, OriginLocal), nil
 	}
 	if t, decided := p.decide(now); decided {
-		return t
+		return t, nil
 	}
-	return p.hold(ctx, now)
+	return p.hold(now)
 }
 
 // decide answers from what the pocket knows. It leaves only the case that it is
@@ -78,47 +77,6 @@ func (p *pocket) decide(now time.Duration) (t Taken, decided bool) {
 		return p.refuse(OriginLease, p.retryAt-now, now), true
 	}
 	return Taken{}, false
-}
-
-// hold waits for one pull. It is called with the lock held and gives it up
-// while it waits.
-func (p *pocket) hold(ctx context.Context, now time.Duration) Taken {
-	deadline := now + p.pockets.bucket.HoldTimeout
-	if p.inFlight {
-		// A hub that is already late is not waited for again by each request.
-		deadline = min(deadline, p.sentAt+p.pockets.bucket.HoldTimeout)
-	}
-	if deadline <= now {
-		return p.fallback(now)
-	}
-	timer := time.NewTimer(deadline - now)
-	defer timer.Stop()
-	p.waiters++
-	defer func() { p.waiters-- }()
-	for {
-		p.pull(now, p.pockets.client.urgent)
-		if p.answered == nil {
-			p.answered = make(chan struct{})
-		}
-		answered := p.answered
-		p.mu.Unlock()
-		late := false
-		select {
-		case <-answered:
-		case <-timer.C:
-			late = true
-		case <-ctx.Done():
-			late = true
-		}
-		p.mu.Lock()
-		now = p.pockets.client.now()
-		if t, decided := p.decide(now); decided {
-			return t
-		}
-		if late {
-			return p.fallback(now)
-		}
-	}
 }
 
 // spend takes a credit and pulls more when less than half of the horizon is

@@ -95,7 +95,7 @@ func (s *Server) Pull(stream grpc.BidiStreamingServer[policyv1.PullRequest, poli
 		if err != nil {
 			return fmt.Errorf("receive pull: %w", err)
 		}
-		resp, err := s.answer(req)
+		resp, err := s.Answer(req)
 		if err != nil {
 			s.log.Warn("pull refused", "sidecar", req.GetSidecar(), "error", err)
 			return status.Error(codes.InvalidArgument, err.Error())
@@ -115,9 +115,10 @@ func (s *Server) countStream(by int) {
 // now is nanoseconds since the server began.
 func (s *Server) now() float64 { return float64(s.clock().Sub(s.start)) }
 
-// answer grants what can be granted. A sequence that was answered before gets
-// the same answer.
-func (s *Server) answer(req *policyv1.PullRequest) (*policyv1.PullResponse, error) {
+// Answer grants what can be granted: Pull does this for each message. A sequence
+// that was answered before gets the same answer, which must not be changed. An
+// error tells what is wrong with the request.
+func (s *Server) Answer(req *policyv1.PullRequest) (*policyv1.PullResponse, error) {
 	switch {
 	case req.GetSidecar() == "":
 		return nil, errors.New("pull names no sidecar")

@@ -35,7 +35,7 @@ type fataler interface {
 // pull sends one demand in the sidecar's next sequence.
 func (h *hub) pull(t fataler, sidecar string, d *policyv1.Demand) *policyv1.Grant {
 	h.sequence[sidecar]++
-	resp, err := h.answer(&policyv1.PullRequest{Sidecar: sidecar, Epoch: 1, Sequence: h.sequence[sidecar], Demands: []*policyv1.Demand{d}})
+	resp, err := h.Answer(&policyv1.PullRequest{Sidecar: sidecar, Epoch: 1, Sequence: h.sequence[sidecar], Demands: []*policyv1.Demand{d}})
 	if err != nil || len(resp.GetGrants()) != 1 {
 		t.Fatalf("pull: %v, %v", resp, err)
 	}
@@ -109,7 +109,7 @@ func TestResendIsAnsweredAsBefore(t *testing.T) {
 			h.now = h.now.Add(time.Duration(rapid.IntRange(0, 50).Draw(rt, "ms")) * time.Millisecond)
 			if len(sent) > 0 && rapid.Bool().Draw(rt, "resend") {
 				k := rapid.IntRange(0, len(sent)-1).Draw(rt, "which")
-				again, err := h.answer(sent[k])
+				again, err := h.Answer(sent[k])
 				if err != nil {
 					rt.Fatal(err)
 				}
@@ -120,7 +120,7 @@ func TestResendIsAnsweredAsBefore(t *testing.T) {
 			}
 			req := &policyv1.PullRequest{Sidecar: "a", Epoch: 1, Sequence: uint64(i + 1),
 				Demands: []*policyv1.Demand{{Limit: limitName, Want: uint32(rapid.IntRange(1, 10).Draw(rt, "want"))}}}
-			resp, err := h.answer(req)
+			resp, err := h.Answer(req)
 			if err != nil {
 				rt.Fatal(err)
 			}
@@ -140,21 +140,21 @@ func TestOldSequencesAndEpochs(t *testing.T) {
 		h.now = h.now.Add(time.Millisecond)
 		h.pull(t, "a", d)
 	}
-	resp, err := h.answer(&policyv1.PullRequest{Sidecar: "a", Epoch: 1, Sequence: 3, Demands: []*policyv1.Demand{d}})
+	resp, err := h.Answer(&policyv1.PullRequest{Sidecar: "a", Epoch: 1, Sequence: 3, Demands: []*policyv1.Demand{d}})
 	if err != nil || len(resp.GetGrants()) != 0 {
 		t.Errorf("forgotten sequence: %v, %v", resp, err)
 	}
-	if _, err := h.answer(&policyv1.PullRequest{Sidecar: "a", Epoch: 2, Sequence: 1, Demands: []*policyv1.Demand{d}}); err != nil {
+	if _, err := h.Answer(&policyv1.PullRequest{Sidecar: "a", Epoch: 2, Sequence: 1, Demands: []*policyv1.Demand{d}}); err != nil {
 		t.Errorf("new epoch: %v", err)
 	}
-	if _, err := h.answer(&policyv1.PullRequest{Sidecar: "a", Epoch: 1, Sequence: 500}); err == nil {
+	if _, err := h.Answer(&policyv1.PullRequest{Sidecar: "a", Epoch: 1, Sequence: 500}); err == nil {
 		t.Error("old epoch: no error")
 	}
 	h.now = h.now.Add(2 * time.Minute)
-	if _, err := h.answer(&policyv1.PullRequest{Sidecar: "a", Epoch: 1, Sequence: 501}); err != nil {
+	if _, err := h.Answer(&policyv1.PullRequest{Sidecar: "a", Epoch: 1, Sequence: 501}); err != nil {
 		t.Errorf("old epoch after a long silence: %v", err)
 	}
-	if _, err := h.answer(&policyv1.PullRequest{}); err == nil {
+	if _, err := h.Answer(&policyv1.PullRequest{}); err == nil {
 		t.Error("no name: no error")
 	}
 }
