@@ -45,6 +45,9 @@ func (h *Held) Deadline() time.Time {
 	return c.start.Add(h.deadline)
 }
 
+// Answered is closed when Retry makes sense. Retry replaces it.
+func (h *Held) Answered() <-chan struct{} { return h.answered }
+
 // Retry decides with what the last answer brought. Without a decision the
 // request waits for the next one.
 func (h *Held) Retry() (t Taken, decided bool) {

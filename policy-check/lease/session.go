@@ -9,7 +9,7 @@ import (
 
 const (
 	// remembered is how many answers a session keeps for a resend. A sidecar
-	// resends only what is younger than a credit's life.
+	// resends only what is younger than a credit's life, in order.
 	remembered = 64
 	// sessionIdle is when a silent sidecar is forgotten, in nanoseconds.
 	sessionIdle = 60e9
@@ -57,13 +57,15 @@ func (s *Server) forgetSessions(now float64) {
 	}
 }
 
-// answered returns the answer to a sequence that was seen before; an empty one
-// when it is too old to be remembered, which grants nothing.
+// answered returns the answer to a sequence that was seen before. It is an empty
+// one, which grants nothing, when the sequence is too old to be remembered or was
+// overtaken: such a pull comes late from a stream that the sidecar has given up,
+// and what it says of the sidecar's pockets holds no longer.
 func (ss *session) answered(sequence uint64) (*policyv1.PullResponse, bool) {
 	if a := ss.answers[sequence%remembered]; a != nil && a.GetSequence() == sequence {
 		return a, true
 	}
-	if sequence+remembered <= ss.last {
+	if sequence <= ss.last {
 		return &policyv1.PullResponse{Sequence: sequence}, true
 	}
 	return nil, false
