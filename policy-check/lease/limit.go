@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"hash/maphash"
 	"math"
 	"sync"
 	"time"
@@ -10,60 +11,31 @@ import (
 	"github.com/telemesh/telemesh/policy-check/gcra"
 )
 
-const (
-	// demandMemory smooths a sidecar's demand, in nanoseconds.
-	demandMemory = 300e6
-	// levelAge is how long a water level is used before it is computed again.
-	levelAge = 20e6
-	// holderIdle is when a silent sidecar leaves a key.
-	holderIdle = 5e9
-	// keyIdle is when a key with a full bucket is forgotten: it is then as if
-	// it had never been seen.
-	keyIdle = 10e9
-	// probes are the keys looked at for idleness with every demand.
-	probes = 2
-)
+// probes are the keys looked at for idleness with every demand.
+const probes = 2
 
 // limit is one bucket per key, in the hub. Times are nanoseconds since the
 // server began.
 type limit struct {
 	bucket policy.Bucket
-	// rate is deeper than the policy's burst by one horizon, see key.unmet.
+	// rate is deeper than the policy's burst by one horizon, see key.depth.
 	rate    gcra.Rate
 	perSec  float64
 	horizon float64 // ns
 	ttl     int64   // ns, life of a credit
+	seed    maphash.Seed
 
-	mu         sync.Mutex // guards the fields below
-	keys       map[string]*key
+	mu sync.Mutex // guards the fields below
+	// keys are those that sidecars ask for, with all that is known of them.
+	keys map[string]*key
+	// idle are the buckets of the others that are not full, by a hash of the
+	// key with a secret seed. That is all an idle key needs, in a twentieth of
+	// the memory. Two of ten million keys share a bucket with odds of 3 in a
+	// million.
+	idle       map[uint64]gcra.Bucket
 	granted    uint64
 	overflowed uint64
-}
-
-// key is one bucket and the sidecars that ask for its credits.
-type key struct {
-	bucket   gcra.Bucket
-	holders  map[string]*holder
-	level    float64 // max-min share in requests per second, or infinite
-	levelAt  float64
-	lastPull float64
-	// unmet tells that the last pull got less than it wanted. Tokens that come
-	// back while demand waits are kept for a horizon beyond the burst: else each
-	// delay of a pull that is longer than the small default burst (50 ms) would
-	// be capacity lost. A key without waiting demand has its burst and no more.
-	unmet bool
-	// outstanding is the sum over the holders, a little high between two
-	// computations of the level: credits that ended are removed then.
-	outstanding int64
-}
-
-// holder is one sidecar at one key.
-type holder struct {
-	demand      float64 // requests per second, admitted or not
-	lastPull    float64
-	fair        gcra.Bucket // what it got, against its fair share
-	outstanding int64
-	expires     float64
+	demands    []float64 // room for computeLevel
 }
 
 func newLimit(b policy.Bucket, horizon time.Duration) *limit {
@@ -73,33 +45,38 @@ func newLimit(b policy.Bucket, horizon time.Duration) *limit {
 		perSec:  b.PerSecond(),
 		horizon: float64(horizon),
 		ttl:     int64(horizon) * lifeHorizons,
+		seed:    maphash.MakeSeed(),
 		keys:    make(map[string]*key),
+		idle:    make(map[uint64]gcra.Bucket),
 	}
 }
 
-// grant answers one demand.
-func (l *limit) grant(now float64, sidecar string, d *policyv1.Demand) *policyv1.Grant {
+// grant answers one demand of a sidecar, which a number stands for.
+func (l *limit) grant(now float64, sidecar uint64, d *policyv1.Demand) *policyv1.Grant {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	g := &policyv1.Grant{Limit: d.GetLimit(), Key: d.GetKey(), TtlNanos: l.ttl}
-	l.forgetIdle(now, probes)
+	l.tidy(now, probes)
 	k := l.keys[d.GetKey()]
+	shared := d.GetKey() == OverflowKey
 	if k == nil {
-		var answer bool
-		if k, answer = l.newKey(now, d, g); answer {
+		var answered bool
+		if k, answered = l.wake(now, d, g); answered {
 			return g
 		}
+		shared = k == l.keys[OverflowKey]
 	}
-	if !k.unmet || now-k.lastPull > float64(l.ttl) {
-		k.bucket = gcra.Bucket(math.Max(float64(k.bucket), now+l.horizon))
-	}
+	l.clip(k, now)
 	h := k.holder(sidecar, now)
-	k.report(h, now, d, l.cap(k))
+	k.report(h, now, d, l.cap(k), shared)
 	if now-k.levelAt > levelAge || len(k.holders) == 1 {
 		l.computeLevel(k, now)
+		h = k.holder(sidecar, now)
 	}
 	n, retry := l.share(k, h, now, int64(d.GetWant()))
-	k.unmet = n < int64(d.GetWant())
+	if n < int64(d.GetWant()) {
+		k.unmetAt = now
+	}
 	k.bucket.Spend(l.rate, now, n)
 	if fair := l.fairRate(k); fair.Burst > 0 {
 		h.fair.Spend(fair, now, n)
@@ -118,14 +95,17 @@ func (l *limit) grant(now float64, sidecar string, d *policyv1.Demand) *policyv1
 	return g
 }
 
-// newKey makes room for a key. When there is none it follows the limit's
-// overflow: with answer true, g is complete.
-func (l *limit) newKey(now float64, d *policyv1.Demand, g *policyv1.Grant) (k *key, answer bool) {
+// wake finds an idle key or makes room for a new one. When there is none it
+// follows the limit's overflow: the key is then the shared one, or g is the
+// complete answer.
+func (l *limit) wake(now float64, d *policyv1.Demand, g *policyv1.Grant) (k *key, answered bool) {
 	name := d.GetKey()
-	if len(l.keys) >= l.bucket.MaxKeys && name != OverflowKey {
-		l.forgetIdle(now, 64*probes)
+	hash := maphash.String(l.seed, name)
+	bucket, known := l.idle[hash]
+	if !known && l.full() && name != OverflowKey {
+		l.tidy(now, 64*probes)
 	}
-	if len(l.keys) >= l.bucket.MaxKeys && name != OverflowKey {
+	if !known && l.full() && name != OverflowKey {
 		l.overflowed++
 		switch l.bucket.Overflow {
 		case policy.OverflowAllow:
@@ -135,143 +115,60 @@ func (l *limit) newKey(now float64, d *policyv1.Demand, g *policyv1.Grant) (k *k
 			g.RetryAfterNanos = int64(time.Second)
 			return nil, true
 		}
+		if k = l.keys[OverflowKey]; k != nil {
+			return k, false
+		}
 		name = OverflowKey
+		hash = maphash.String(l.seed, name)
+		bucket = l.idle[hash]
 	}
-	if k = l.keys[name]; k == nil {
-		k = &key{holders: make(map[string]*holder), level: math.Inf(1)}
-		l.keys[name] = k
-	}
+	delete(l.idle, hash)
+	k = newKey(bucket)
+	l.keys[name] = k
 	return k, false
 }
 
-// forgetIdle looks at n keys, in the map's random order, and forgets those
-// whose bucket is full and unused: bounded work that keeps up with any rate of
-// new keys.
-func (l *limit) forgetIdle(now float64, n int) {
+func (l *limit) full() bool { return len(l.keys)+len(l.idle) >= l.bucket.MaxKeys }
+
+// tidy looks at n keys and n idle ones, in the maps' random order: bounded work
+// that keeps up with any rate of new keys. A key that nobody asks for becomes
+// idle, and one whose bucket is full is forgotten: it is as if it had never been
+// seen.
+func (l *limit) tidy(now float64, n int) {
+	left := n
 	for name, k := range l.keys {
-		if n--; n < 0 {
-			return
+		if left--; left < 0 {
+			break
 		}
-		if now-k.lastPull > keyIdle && k.bucket.Reset(now) == 0 {
-			delete(l.keys, name)
-		}
-	}
-}
-
-func (k *key) holder(sidecar string, now float64) *holder {
-	k.lastPull = now
-	h := k.holders[sidecar]
-	if h == nil {
-		h = &holder{lastPull: now}
-		k.holders[sidecar] = h
-		k.levelAt = math.Inf(-1)
-	}
-	return h
-}
-
-// cap bounds the credits outstanding of a key: what the horizon needs, and one
-// for each sidecar that asks for single ones.
-func (l *limit) cap(k *key) int64 {
-	return int64(math.Ceil(l.perSec*l.horizon/1e9)) + int64(len(k.holders))
-}
-
-// report takes in what the sidecar says about its pocket. Credits that it holds
-// from a hub before this one count as well, up to the cap.
-func (k *key) report(h *holder, now float64, d *policyv1.Demand, limit int64) {
-	seen := float64(d.GetAdmitted() + d.GetRefused())
-	// The requests that wait for this pull are counted once they are decided.
-	dt := math.Max(now-h.lastPull, 1e6)
-	h.demand += (1 - math.Exp(-dt/demandMemory)) * (seen/dt*1e9 - h.demand)
-	h.lastPull = now
-	left := min(int64(d.GetLeft()), limit)
-	k.outstanding += left - h.outstanding
-	h.outstanding = left
-}
-
-// computeLevel recomputes the fair share, forgets silent sidecars and counts
-// out the credits whose life ended.
-func (l *limit) computeLevel(k *key, now float64) {
-	demands := make([]float64, 0, len(k.holders))
-	k.outstanding = 0
-	for name, h := range k.holders {
-		if now >= h.expires {
-			h.outstanding = 0
-		}
-		if now-h.lastPull > holderIdle && h.outstanding == 0 {
-			delete(k.holders, name)
+		if !k.silent(now) {
 			continue
 		}
-		k.outstanding += h.outstanding
-		demand := h.demand
-		if silent := now - h.lastPull - demandMemory; silent > 0 {
-			demand *= math.Exp(-silent / demandMemory)
+		delete(l.keys, name)
+		if !l.refilled(k.bucket, now) {
+			l.idle[maphash.String(l.seed, name)] = k.bucket
 		}
-		demands = append(demands, demand)
 	}
-	k.level = fairLevel(demands, l.perSec)
-	k.levelAt = now
+	left = n
+	for hash, bucket := range l.idle {
+		if left--; left < 0 {
+			break
+		}
+		if l.refilled(bucket, now) {
+			delete(l.idle, hash)
+		}
+	}
 }
 
-// fairRate is a holder's bucket at its fair share; its burst is zero while
-// there is enough for all.
-func (l *limit) fairRate(k *key) gcra.Rate {
-	if math.IsInf(k.level, 1) || k.level <= 0 {
-		return gcra.Rate{}
-	}
-	return gcra.Rate{Interval: 1e9 / k.level, Burst: math.Max(1, k.level*l.horizon/1e9)}
-}
-
-// share is how many of the wanted credits the holder gets, and when asking
-// again makes sense if that is not all.
-//
-// When demand exceeds the rate, a holder gets no more than its fair share of
-// it. Tokens above half of the bucket are free for all, so that nothing is lost
-// when demands were estimated too high.
-func (l *limit) share(k *key, h *holder, now float64, want int64) (n int64, retry float64) {
-	tokens := int64(k.bucket.Tokens(l.rate, now) + 1e-6)
-	n = max(min(want, tokens), 0)
-	reserve := math.Floor(float64(l.bucket.Burst) / 2)
-	fair := l.fairRate(k)
-	if fair.Burst > 0 {
-		own := int64(h.fair.Tokens(fair, now) + 1e-6)
-		n = max(min(n, max(own, tokens-int64(reserve))), 0)
-	}
-	room := l.cap(k) - k.outstanding
-	capped := n > room
-	n = max(min(n, room), 0)
-	if n >= want {
-		return n, 0
-	}
-	// Asking for single tokens would turn a big limit into a flood of pulls.
-	batch := math.Max(1, math.Floor(math.Min(float64(l.bucket.Burst)/4, float64(want)/4)))
-	after := k.bucket
-	after.Spend(l.rate, now, n)
-	retry = after.Until(l.rate, now, batch)
-	if fair.Burst > 0 {
-		own := h.fair
-		own.Spend(fair, now, n)
-		mine := own.Until(fair, now, math.Min(batch, fair.Burst))
-		retry = math.Max(retry, math.Min(mine, after.Until(l.rate, now, reserve+1)))
-	}
-	if capped {
-		retry = math.Max(retry, l.horizon/10)
-	}
-	return n, math.Max(retry, 1e5)
-}
-
-// fallbackRate is what the sidecar may admit alone if the hub goes away now.
-func (l *limit) fallbackRate(k *key, h *holder) float64 {
-	equal := l.perSec / float64(len(k.holders))
-	return math.Min(math.Max(h.demand*1.3, equal*0.1), math.Min(k.level, l.perSec))
-}
+// refilled tells whether the bucket has the policy's burst again.
+func (l *limit) refilled(b gcra.Bucket, now float64) bool { return b.Reset(now) <= l.horizon }
 
 func (l *limit) stats(now float64) LimitStats {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	out := LimitStats{Limit: l.bucket.Name, Granted: l.granted, Overflowed: l.overflowed, Keys: len(l.keys)}
+	out := LimitStats{Limit: l.bucket.Name, Granted: l.granted, Overflowed: l.overflowed, Keys: len(l.keys) + len(l.idle)}
 	for _, k := range l.keys {
-		for _, h := range k.holders {
-			if now < h.expires {
+		for i := range k.holders {
+			if h := &k.holders[i]; now < h.expires {
 				out.Outstanding += h.outstanding
 			}
 		}

@@ -40,6 +40,7 @@ type Server struct {
 
 	mu       sync.Mutex // guards the fields below
 	sessions map[string]*session
+	lastID   uint64 // of a session
 	streams  int
 }
 
@@ -143,7 +144,7 @@ func (s *Server) Answer(req *policyv1.PullRequest) (*policyv1.PullResponse, erro
 			resp.Grants = append(resp.Grants, &policyv1.Grant{Limit: d.GetLimit(), Key: d.GetKey(), UnknownLimit: true})
 			continue
 		}
-		resp.Grants = append(resp.Grants, l.grant(now, req.GetSidecar(), d))
+		resp.Grants = append(resp.Grants, l.grant(now, ss.id, d))
 	}
 	ss.remember(resp)
 	return resp, nil

@@ -18,6 +18,7 @@ const (
 // session is what the hub remembers of one sidecar, so that a resend never
 // spends twice.
 type session struct {
+	id       uint64     // stands for the sidecar, whatever its epoch
 	mu       sync.Mutex // guards the fields below
 	epoch    uint64
 	last     uint64
@@ -39,10 +40,15 @@ func (s *Server) session(req *policyv1.PullRequest, now float64) (*session, erro
 		return nil, fmt.Errorf("pull of epoch %d after epoch %d", req.GetEpoch(), ss.epoch)
 	}
 	if !ok || req.GetEpoch() > ss.epoch {
-		if !ok {
+		next := &session{epoch: req.GetEpoch()}
+		if ok {
+			next.id = ss.id
+		} else {
 			s.forgetSessions(now)
+			s.lastID++
+			next.id = s.lastID
 		}
-		ss = &session{epoch: req.GetEpoch()}
+		ss = next
 		s.sessions[req.GetSidecar()] = ss
 	}
 	ss.lastSeen = now
