@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"math"
 	"time"
 )
 
@@ -27,6 +28,33 @@ func (b Bucket) Interval() float64 { return float64(b.Window) / float64(b.Limit)
 
 // PerSecond is the rate in requests per second.
 func (b Bucket) PerSecond() float64 { return float64(b.Limit) / b.Window.Seconds() }
+
+// Bound is the most requests that any window of a length can see admitted with
+// the hub's credits, where sidecars share one key and buy credits for a horizon
+// ahead. What failure policies admit comes on top. In Pod scope it is exact for
+// sidecars that all are at their limit.
+func (b Bucket) Bound(window, horizon time.Duration, sidecars int) float64 {
+	own := window.Seconds()*b.PerSecond() + float64(b.Burst)
+	if b.Scope == ScopePod {
+		return own * float64(sidecars)
+	}
+	return own + b.outstanding(horizon, sidecars)
+}
+
+// RestartBound is what a restart of the hub adds to Bound, in windows that touch
+// it or the three horizons after it: the new hub begins with full buckets, and
+// knows nothing of the credits that the old one granted.
+func (b Bucket) RestartBound(horizon time.Duration, sidecars int) float64 {
+	if b.Scope == ScopePod {
+		return 0
+	}
+	return math.Max(float64(b.Burst), b.outstanding(horizon, sidecars))
+}
+
+// outstanding is the most credits that sidecars may hold.
+func (b Bucket) outstanding(horizon time.Duration, sidecars int) float64 {
+	return math.Ceil(b.PerSecond()*horizon.Seconds()) + float64(sidecars)
+}
 
 // Buckets returns the buckets of the rule's own rates. It is nil for a rule
 // without a limit.

@@ -4,13 +4,16 @@ package main
 import (
 	"fmt"
 	"os"
+	"strconv"
 	"time"
 )
 
 func main() {
 	t0 := time.Now()
+	seed, _ := strconv.ParseUint(os.Getenv("SEED"), 10, 64)
+
 	for _, s := range scenarios() {
-		o, err := simulate(s, 1)
+		o, err := map[bool]func(scenario, uint64) (outcome, error){false: simulate, true: central}[os.Getenv("CENTRAL") != ""](s, seed)
 		if err != nil {
 			fmt.Fprintln(os.Stderr, "benchpolicy:", err)
 			os.Exit(1)
@@ -23,7 +26,7 @@ func scenarios() []scenario {
 	var all []scenario
 	for _, limit := range []int{10_000, 50} {
 		for _, move := range []time.Duration{10 * time.Second, 2 * time.Second} {
-			for _, h := range []time.Duration{20, 50, 100, 250} {
+			for _, h := range []time.Duration{100} {
 				if limit == 50 && h != 100 {
 					continue
 				}

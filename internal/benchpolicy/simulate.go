@@ -3,11 +3,12 @@ package main
 import (
 	"fmt"
 	"math"
+	"os"
 	"slices"
 	"time"
 
-	policy "github.com/telemesh/telemesh/policy-check"
 	"github.com/telemesh/telemesh/internal/leasesim"
+	policy "github.com/telemesh/telemesh/policy-check"
 )
 
 const (
@@ -109,6 +110,28 @@ func simulate(s scenario, seed uint64) (outcome, error) {
 		}
 	}
 	w.At(0, tick)
+	if os.Getenv("PHASES") != "" {
+		var lp, lh, lr int
+		for _, at := range []time.Duration{20, 60, 80, 100, 120} {
+			w.Run(at * time.Second)
+			h, r := w.Held()
+			var unused, unfair, n float64
+			from := map[time.Duration]int{20: 0, 60: 20, 80: 60, 100: 80, 120: 100}[at]
+			for x := from; x < int(at); x++ {
+				asked, got := sum(t.asked[x]), sum(t.got[x])
+				unused += math.Max(0, math.Min(float64(s.limit), asked)-got)
+				n += math.Min(float64(s.limit), asked)
+				if asked > float64(s.limit) {
+					for i, due := range maxMin(t.asked[x], float64(s.limit)) {
+						unfair += math.Abs(t.got[x][i]-due) / 2
+					}
+				}
+			}
+			d := float64(int(at) - from)
+			fmt.Printf("   to %d s: pulls/s %.0f per1000 %.0f held %.1f%% unused %.2f%% unfair %.2f%%\n", at, float64(w.Pulls()-lp)/d, 1000*float64(w.Pulls()-lp)/float64(r-lr), 100*float64(h-lh)/float64(r-lr), 100*unused/n, 100*unfair/d/float64(s.limit))
+			lp, lh, lr = w.Pulls(), h, r
+		}
+	}
 	w.Run(simulated)
 	out := t.outcome(float64(s.limit))
 	out.scenario = s
