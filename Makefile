@@ -113,6 +113,10 @@ share-hub: ROUNDS = 12
 share-hub: build $(S3_SERVER) ## two hubs share a bucket and are killed and lost in turn, and looks whether all is there; ROUNDS= of it
 	go run ./internal/benchhub -rounds $(ROUNDS) share
 
+.PHONY: bench-policy
+bench-policy: need-go ## what limits cost and how well they are kept, simulated and measured
+	go run ./internal/benchpolicy
+
 .PHONY: soak
 soak: DURATION = 10m
 soak: build ## kills and stalls under mixed traffic, every request accounted for; DURATION= and SEED= of it

@@ -11,7 +11,7 @@ import (
 // central is the same demand with a check at the hub for every request that
 // takes no time: what a token bucket alone makes of it.
 func central(s scenario, seed uint64) (outcome, error) {
-	ps, err := limitPolicy(s.limit, "")
+	ps, err := limitPolicy(s.rate(), "", "")
 	if err != nil {
 		return outcome{}, err
 	}
@@ -42,6 +42,5 @@ func central(s scenario, seed uint64) (outcome, error) {
 	out.scenario = s
 	out.pulls = float64(requests) / simulated.Seconds()
 	out.held = 100
-	out.requests = requests
 	return out, nil
 }

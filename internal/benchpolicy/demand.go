@@ -41,6 +41,8 @@ type demand struct {
 	weight []float64
 	order  []int
 	noise  []float64
+
+	last, drawn time.Duration // of at
 }
 
 func newDemand(seed uint64, sidecars int, limit float64, move time.Duration) *demand {
@@ -62,16 +64,39 @@ func (d *demand) tick(t, step time.Duration, arrive func(at time.Duration, sidec
 		d.order = d.rand.Perm(len(d.weight))
 	}
 	if t%noiseEvery == 0 {
-		for i := range d.noise {
-			// Its mean is 1.
-			d.noise[i] = math.Exp(noiseSigma*d.rand.NormFloat64() - noiseSigma*noiseSigma/2)
-		}
+		d.drawNoise()
 	}
 	base := offered(t) * d.limit * step.Seconds()
 	for i := range d.noise {
 		for range d.poisson(base * d.weight[d.order[i]] * d.noise[i]) {
 			arrive(t+time.Duration(d.rand.Int64N(int64(step))), i)
 		}
+	}
+}
+
+// at is tick for a demand that runs faster than its time: it draws a real step's
+// arrivals at the demand's time t.
+func (d *demand) at(t, step time.Duration, arrive func(sidecar int)) {
+	if d.order == nil || t/d.move != d.last/d.move {
+		d.order = d.rand.Perm(len(d.weight))
+	}
+	if d.drawn += step; d.last == 0 || d.drawn >= noiseEvery {
+		d.drawn = 0
+		d.drawNoise()
+	}
+	d.last = t
+	base := offered(t) * d.limit * step.Seconds()
+	for i := range d.noise {
+		for range d.poisson(base * d.weight[d.order[i]] * d.noise[i]) {
+			arrive(i)
+		}
+	}
+}
+
+func (d *demand) drawNoise() {
+	for i := range d.noise {
+		// Its mean is 1.
+		d.noise[i] = math.Exp(noiseSigma*d.rand.NormFloat64() - noiseSigma*noiseSigma/2)
 	}
 }
 

@@ -1,38 +1,72 @@
-// Benchpolicy measures what limits cost and how well they are kept.
+// Benchpolicy measures what limits across the mesh cost, and how well they are
+// kept: the code of policy-check, on a virtual clock where it is about time, and
+// over gRPC on loopback for the hub's CPU. "simulate" and "costs" measure one of the
+// two and write nothing.
 package main
 
 import (
+	"context"
+	"flag"
 	"fmt"
 	"os"
-	"strconv"
+	"os/signal"
 	"time"
 )
 
-func main() {
-	t0 := time.Now()
-	seed, _ := strconv.ParseUint(os.Getenv("SEED"), 10, 64)
+type options struct {
+	out    string
+	seed   uint64
+	seeds  int
+	rounds int
+	keys   int
+	pace   time.Duration
+}
 
-	for _, s := range scenarios() {
-		o, err := map[bool]func(scenario, uint64) (outcome, error){false: simulate, true: central}[os.Getenv("CENTRAL") != ""](s, seed)
-		if err != nil {
-			fmt.Fprintln(os.Stderr, "benchpolicy:", err)
-			os.Exit(1)
-		}
-		fmt.Printf("L=%d move=%v h=%v: over %.2f worst %.1f sliding %.1f 100ms %.0f unused %.2f unfair %.1f pulls %.0f held %.1f (%v)\n", s.limit, s.move, s.horizon, o.over, o.worstSecond, o.worstSliding, o.worst100ms, o.unused, o.unfair, o.pulls, o.held, time.Since(t0).Round(time.Millisecond))
+func main() {
+	var o options
+	flag.StringVar(&o.out, "out", "docs/performance", "folder for policy.json and policy.md; empty writes nothing")
+	flag.Uint64Var(&o.seed, "seed", 1, "of the simulated demand; the first of them")
+	flag.IntVar(&o.seeds, "seeds", 2, "how many demands are simulated")
+	flag.IntVar(&o.rounds, "rounds", 7, "of the measurements of CPU")
+	flag.IntVar(&o.keys, "keys", 10_000_000, "keys that the hub holds when its memory is measured")
+	flag.DurationVar(&o.pace, "pace", 6*time.Second, "how long sidecars ask a hub in real time, for its CPU")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, o, flag.Arg(0)); err != nil {
+		fmt.Fprintln(os.Stderr, "benchpolicy:", err)
+		os.Exit(1)
 	}
 }
 
-func scenarios() []scenario {
-	var all []scenario
-	for _, limit := range []int{10_000, 50} {
-		for _, move := range []time.Duration{10 * time.Second, 2 * time.Second} {
-			for _, h := range []time.Duration{100} {
-				if limit == 50 && h != 100 {
-					continue
-				}
-				all = append(all, scenario{limit, move, h * time.Millisecond})
-			}
+func run(ctx context.Context, o options, what string) error {
+	r := newReport()
+	switch what {
+	case "":
+		if err := simulations(o, r); err != nil {
+			return err
 		}
+		if err := costs(ctx, o, r); err != nil {
+			return err
+		}
+		return r.write(o.out)
+	case "simulate": // writes nothing
+		return simulations(o, r)
+	case "costs": // writes nothing
+		return costs(ctx, o, r)
+	case "hub": // what costs starts for itself
+		return serve(ctx)
 	}
-	return all
+	return fmt.Errorf("%q is nothing that can be measured: say simulate, costs, or nothing", what)
+}
+
+// costs measures CPU and memory.
+func costs(ctx context.Context, o options, r *report) error {
+	if err := decisions(ctx, o, r); err != nil {
+		return err
+	}
+	if err := hubCost(ctx, o, r); err != nil {
+		return err
+	}
+	return memory(o, r)
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"math"
-	"os"
 	"slices"
 	"time"
 
@@ -42,13 +41,14 @@ type outcome struct {
 	unfair float64
 	// pulls per second at the hub, and the share of requests that waited.
 	pulls, held float64
-	requests    int
-	// bound is what the policy promises for any window of a second.
+	// bound is the most above the limit that the policy promises for any second.
 	bound float64
 }
 
-// limitPolicy is one limit per second for a whole service, or for each user.
-func limitPolicy(limit int, more string) ([]*policy.TrafficPolicy, error) {
+func (s scenario) rate() string { return fmt.Sprintf("{limit: %d, window: 1s}", s.limit) }
+
+// limitPolicy is a limit for a whole service; more goes into it, rule beside it.
+func limitPolicy(rate, more, rule string) ([]*policy.TrafficPolicy, error) {
 	ps, problems := policy.Parse("bench.yaml", fmt.Appendf(nil, `
 apiVersion: policy.mesh.dev/v1alpha1
 kind: TrafficPolicy
@@ -57,8 +57,8 @@ spec:
   targetRefs: [{kind: Service, name: ratings}]
   rules:
   - name: limit
-    limit: {rates: [{limit: %d, window: 1s}]%s}
-`, limit, more))
+    limit: {rates: [%s]%s}
+%s`, rate, more, rule))
 	if len(problems) > 0 {
 		return nil, fmt.Errorf("parse policy: %v", problems)
 	}
@@ -83,7 +83,7 @@ func newTally() *tally {
 
 // simulate runs one scenario.
 func simulate(s scenario, seed uint64) (outcome, error) {
-	ps, err := limitPolicy(s.limit, "")
+	ps, err := limitPolicy(s.rate(), "", "")
 	if err != nil {
 		return outcome{}, err
 	}
@@ -110,35 +110,14 @@ func simulate(s scenario, seed uint64) (outcome, error) {
 		}
 	}
 	w.At(0, tick)
-	if os.Getenv("PHASES") != "" {
-		var lp, lh, lr int
-		for _, at := range []time.Duration{20, 60, 80, 100, 120} {
-			w.Run(at * time.Second)
-			h, r := w.Held()
-			var unused, unfair, n float64
-			from := map[time.Duration]int{20: 0, 60: 20, 80: 60, 100: 80, 120: 100}[at]
-			for x := from; x < int(at); x++ {
-				asked, got := sum(t.asked[x]), sum(t.got[x])
-				unused += math.Max(0, math.Min(float64(s.limit), asked)-got)
-				n += math.Min(float64(s.limit), asked)
-				if asked > float64(s.limit) {
-					for i, due := range maxMin(t.asked[x], float64(s.limit)) {
-						unfair += math.Abs(t.got[x][i]-due) / 2
-					}
-				}
-			}
-			d := float64(int(at) - from)
-			fmt.Printf("   to %d s: pulls/s %.0f per1000 %.0f held %.1f%% unused %.2f%% unfair %.2f%%\n", at, float64(w.Pulls()-lp)/d, 1000*float64(w.Pulls()-lp)/float64(r-lr), 100*float64(h-lh)/float64(r-lr), 100*unused/n, 100*unfair/d/float64(s.limit))
-			lp, lh, lr = w.Pulls(), h, r
-		}
-	}
 	w.Run(simulated)
 	out := t.outcome(float64(s.limit))
 	out.scenario = s
 	held, requests := w.Held()
 	out.pulls = float64(w.Pulls()) / simulated.Seconds()
 	out.held = 100 * float64(held) / float64(requests)
-	out.requests = requests
+	b := ps[0].AllBuckets()[0]
+	out.bound = 100 * (b.Bound(time.Second, s.horizon, sidecars)/float64(s.limit) - 1)
 	return out, nil
 }
 

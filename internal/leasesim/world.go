@@ -33,6 +33,9 @@ type Options struct {
 	Decided func(Decision)
 	// Granted is called for every grant when the hub makes it. It may be nil.
 	Granted func(at time.Duration, sidecar int, g *policyv1.Grant)
+	// Received is called for every grant when it has reached its sidecar. It may
+	// be nil.
+	Received func(at time.Duration, sidecar int, g *policyv1.Grant)
 }
 
 // Decision is what became of one request.
@@ -254,6 +257,11 @@ func (w *World) answer(s *sidecar, stream int, req *policyv1.PullRequest) {
 	w.At(s.down, func() {
 		if s.stream == stream {
 			s.link.Answer(resp)
+			if w.opts.Received != nil {
+				for _, g := range resp.GetGrants() {
+					w.opts.Received(w.now, s.index, g)
+				}
+			}
 			w.retry(s)
 			w.send(s)
 		}

@@ -27,16 +27,24 @@ type trial struct {
 
 	admitted map[string][]time.Duration // by the hub's bucket, in order
 	restarts []time.Duration
-	grants   map[string]seen
-	from     []time.Duration // the start of each stream
+	slowest  time.Duration // a message is faster
+	// outstanding are the credits when the hub made a grant.
+	outstanding map[*policyv1.Grant]int64
+	pockets     map[place]*pocket
 }
 
-// seen is what the hub's last grant of a key told.
-type seen struct {
-	at        time.Duration
-	remaining int64
-	// capped is set when a grant fell short though the bucket had more.
-	capped time.Duration
+// place is one key at one sidecar.
+type place struct {
+	sidecar int
+	key     string
+}
+
+// pocket is what a sidecar must have of a key, and what it was last told.
+type pocket struct {
+	credits int64         // at least
+	until   time.Duration // when the credits may end
+	last    *policyv1.Grant
+	at      time.Duration // when last came
 }
 
 const horizon = 100 * time.Millisecond
@@ -48,9 +56,12 @@ func newTrial(rt *rapid.T) *trial {
 		keys:     rapid.IntRange(1, 2).Draw(rt, "keys"),
 		calm:     rapid.Bool().Draw(rt, "calm"),
 		admitted: make(map[string][]time.Duration),
-		grants:   make(map[string]seen),
+		slowest:  rapid.SampledFrom([]time.Duration{time.Millisecond, 5 * time.Millisecond, 40 * time.Millisecond}).Draw(rt, "delay"),
+
+		outstanding: make(map[*policyv1.Grant]int64),
+		pockets:     make(map[place]*pocket),
 	}
-	limit := rapid.SampledFrom([]int{1, 7, 50, 300, 1000}).Draw(rt, "limit")
+	limit := rapid.SampledFrom([]int{1, 7, 50, 300}).Draw(rt, "limit")
 	window := rapid.SampledFrom([]time.Duration{time.Second, 250 * time.Millisecond, 3 * time.Second}).Draw(rt, "window")
 	burst := rapid.SampledFrom([]int{0, 1, 3, 20, 400}).Draw(rt, "burst")
 	onHubDown := rapid.SampledFrom([]string{"LocalShare", "Allow", "Deny"}).Draw(rt, "onHubDown")
@@ -73,12 +84,11 @@ spec:
 		rt.Fatal(problems)
 	}
 	tr.bucket = ps[0].AllBuckets()[0]
-	slowest := rapid.SampledFrom([]time.Duration{time.Millisecond, 5 * time.Millisecond, 40 * time.Millisecond}).Draw(rt, "delay")
 	o := leasesim.Options{
 		Policies: ps, Sidecars: tr.sidecars, Horizon: horizon, Flush: 5 * time.Millisecond,
-		Delay:   func() time.Duration { return time.Duration(tr.rand.Int64N(int64(slowest))) },
+		Delay:   func() time.Duration { return time.Duration(tr.rand.Int64N(int64(tr.slowest))) },
 		Decided: tr.decided,
-		Granted: tr.granted,
+		Granted: tr.granted, Received: tr.received,
 	}
 	if !tr.calm {
 		o.Twice = func() (time.Duration, bool) {
@@ -89,20 +99,65 @@ spec:
 	return tr
 }
 
-func (tr *trial) granted(at time.Duration, _ int, g *policyv1.Grant) {
-	s := seen{at: at, remaining: g.GetRemaining(), capped: tr.grants[g.GetKey()].capped}
-	if g.GetRetryAfterNanos() > 0 && g.GetRemaining() > tr.bucket.Burst/2 {
-		s.capped = at + time.Duration(g.GetRetryAfterNanos())
+func (tr *trial) granted(_ time.Duration, _ int, g *policyv1.Grant) {
+	tr.outstanding[g] = tr.world.Hub().Stats().Limits[0].Outstanding
+}
+
+func (tr *trial) pocket(sidecar int, key string) *pocket {
+	at := place{sidecar, key}
+	if tr.pockets[at] == nil {
+		tr.pockets[at] = &pocket{}
 	}
-	tr.grants[g.GetKey()] = s
+	return tr.pockets[at]
+}
+
+func (tr *trial) received(at time.Duration, sidecar int, g *policyv1.Grant) {
+	p := tr.pocket(sidecar, g.GetKey())
+	if at >= p.until {
+		p.credits = 0
+	}
+	p.last, p.at = g, at
+	if n := int64(g.GetCredits()); n > 0 {
+		p.credits += n
+		// They count from when the pull was sent.
+		p.until = at - 2*tr.slowest + time.Duration(g.GetTtlNanos())
+	}
 }
 
 func (tr *trial) decided(d leasesim.Decision) {
 	if d.Taken.Origin != lease.OriginLease {
 		return
 	}
+	p := tr.pocket(d.Sidecar, d.Key)
 	if d.Taken.OK {
 		tr.admitted[d.Key] = append(tr.admitted[d.Key], d.At)
+		p.credits = max(p.credits-1, 0)
+		return
+	}
+	if tr.calm && tr.keys == 1 {
+		tr.refused(d, p)
+	}
+}
+
+// refused looks whether a refusal has a reason: no credits in the pocket, and a
+// hub that lately had no more than the half of the bucket that fair shares are
+// for, or as many credits outstanding as there may be.
+func (tr *trial) refused(d leasesim.Decision, p *pocket) {
+	if p.credits > 0 && d.At < p.until {
+		tr.rt.Fatalf("refused at %v with %d credits in the pocket", d.At, p.credits)
+	}
+	retry := time.Duration(p.last.GetRetryAfterNanos())
+	if d.At >= p.at+retry {
+		tr.rt.Fatalf("refused at %v, though the hub said at %v to ask again after %v", d.At, p.at, retry)
+	}
+	reserve := tr.bucket.Burst/2 + 1
+	wait := time.Duration(float64(reserve+2) * tr.bucket.Interval())
+	if most := max(horizon/10, wait); retry > most {
+		tr.rt.Fatalf("refused for %v, though %d tokens take %v", retry, reserve, wait)
+	}
+	full := int64(math.Ceil(tr.bucket.PerSecond() * horizon.Seconds()))
+	if out := tr.outstanding[p.last]; p.last.GetRemaining() > reserve && out < full {
+		tr.rt.Fatalf("refused at %v by %v, with only %d of %d credits outstanding", d.At, p.last, out, full)
 	}
 }
 
@@ -205,11 +260,12 @@ func (tr *trial) exceeded(admitted []time.Duration) string {
 
 // TestEveryWindowStaysBelowTheBound: whatever comes when, is late, lost or comes
 // twice, and whoever restarts, no window of any length admits more of the hub's
-// credits than the policy's bound.
+// credits than the policy's bound; and while nothing is lost, nothing is refused
+// that the pocket or the bucket has enough for.
 func TestEveryWindowStaysBelowTheBound(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		tr := newTrial(rt)
-		length := 4 * time.Second
+		length := 3 * time.Second
 		tr.traffic(length)
 		if !tr.calm {
 			tr.faults(length)

@@ -122,23 +122,38 @@ func (c *Client) Configure(buckets []policy.Bucket) {
 // longer than the policy's holdTimeout and ctx allow. A limit that is not
 // configured admits.
 func (c *Client) Take(ctx context.Context, limit, key string) Taken {
-	t, held := c.Ask(limit, key)
-	if held == nil {
-		return t
-	}
-	return held.wait(ctx)
+	return c.Limit(limit).Take(ctx, key)
 }
 
 // Ask is Take without the wait: it returns the answer, or the request that has
 // to wait for it.
-func (c *Client) Ask(limit, key string) (Taken, *Held) {
-	l := (*c.limits.Load())[limit]
-	if l == nil {
+func (c *Client) Ask(limit, key string) (Taken, *Held) { return c.Limit(limit).Ask(key) }
+
+// Limit is one limit of a client, found once so that requests need not look for
+// it. The zero value is a limit that is not configured.
+type Limit struct{ pockets *pockets }
+
+// Limit finds a limit. It is valid until Configure changes it; after that it
+// spends what it has, from pockets that nobody else uses.
+func (c *Client) Limit(name string) Limit { return Limit{(*c.limits.Load())[name]} }
+
+// Take is Client.Take.
+func (l Limit) Take(ctx context.Context, key string) Taken {
+	t, held := l.Ask(key)
+	if held == nil {
+		return t
+	}
+	return held.Wait(ctx)
+}
+
+// Ask is Client.Ask.
+func (l Limit) Ask(key string) (Taken, *Held) {
+	if l.pockets == nil {
 		return Taken{OK: true, Origin: OriginFallback}, nil
 	}
-	p := l.pocket(key)
+	p := l.pockets.pocket(key)
 	if p == nil {
-		return l.overflow(), nil
+		return l.pockets.overflow(), nil
 	}
 	return p.ask()
 }

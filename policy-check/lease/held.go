@@ -76,8 +76,8 @@ func (h *Held) GiveUp() Taken {
 	return p.fallback(now)
 }
 
-// wait retries until there is a decision, the time is up, or ctx ends.
-func (h *Held) wait(ctx context.Context) Taken {
+// Wait retries until there is a decision, the time is up, or ctx ends.
+func (h *Held) Wait(ctx context.Context) Taken {
 	timer := time.NewTimer(h.deadline - h.pocket.pockets.client.now())
 	defer timer.Stop()
 	for {

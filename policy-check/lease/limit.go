@@ -69,7 +69,7 @@ func (l *limit) grant(now float64, sidecar uint64, d *policyv1.Demand) *policyv1
 	l.clip(k, now)
 	h := k.holder(sidecar, now)
 	k.report(h, now, d, l.cap(k), shared)
-	if now-k.levelAt > levelAge || len(k.holders) == 1 {
+	if now-k.levelAt > levelAge || len(k.holders) == 1 || k.outstanding+int64(d.GetWant()) > l.cap(k) {
 		l.computeLevel(k, now)
 		h = k.holder(sidecar, now)
 	}

@@ -144,6 +144,14 @@ func TestOldSequencesAndEpochs(t *testing.T) {
 	if err != nil || len(resp.GetGrants()) != 0 {
 		t.Errorf("forgotten sequence: %v, %v", resp, err)
 	}
+	// Of a stream that was given up: what it says was true before the others.
+	h.sequence["a"] += 5
+	h.now = h.now.Add(time.Second)
+	h.pull(t, "a", d)
+	resp, err = h.Answer(&policyv1.PullRequest{Sidecar: "a", Epoch: 1, Sequence: h.sequence["a"] - 3, Demands: []*policyv1.Demand{d}})
+	if err != nil || len(resp.GetGrants()) != 0 {
+		t.Errorf("overtaken sequence: %v, %v", resp, err)
+	}
 	if _, err := h.Answer(&policyv1.PullRequest{Sidecar: "a", Epoch: 2, Sequence: 1, Demands: []*policyv1.Demand{d}}); err != nil {
 		t.Errorf("new epoch: %v", err)
 	}
@@ -271,5 +279,61 @@ func TestWaitingDemandLosesNothingToALatePull(t *testing.T) {
 	}
 	if got := pull(time.Minute, 5); got != 2 {
 		t.Errorf("after a minute: got %d, want the burst of 2", got)
+	}
+}
+
+// TestIdleKeysKeepTheirDebt: a key that nobody asks for is only a number at the
+// hub, from which it goes on where it was; with a full bucket it is nothing.
+func TestIdleKeysKeepTheirDebt(t *testing.T) {
+	h := newHub(testPolicy(t, "{limit: 6, window: 1m, burst: 3}", ""))
+	l := (*h.limits.Load())[limitName]
+	pull := func(after time.Duration, key string, want uint32) uint32 {
+		h.now = h.now.Add(after)
+		return h.pull(t, "a", &policyv1.Demand{Limit: limitName, Key: key, Want: want}).GetCredits()
+	}
+	spend := func(key string, n int) {
+		for range n {
+			if got := pull(time.Second, key, 1); got != 1 {
+				t.Fatalf("%s: a full bucket gave %d", key, got)
+			}
+		}
+	}
+	spend("u", 3)
+	h.now = h.now.Add(6 * time.Second) // a token takes 10 s
+	for range 200 {
+		pull(0, "other", 0)
+	}
+	if _, active := l.keys["u"]; active || len(l.idle) == 0 {
+		t.Fatalf("%d keys and %d idle ones after 6 s, want u idle", len(l.keys), len(l.idle))
+	}
+	if got := pull(0, "u", 2); got != 0 {
+		t.Errorf("before its first token is back: %d granted", got)
+	}
+	if got := pull(4*time.Second, "u", 2); got != 1 {
+		t.Errorf("after 10 s: granted %d, want 1", got)
+	}
+	h.now = h.now.Add(5 * time.Minute)
+	for i := range 200 {
+		pull(0, fmt.Sprint("later-", i%2), 0)
+	}
+	if s := h.Stats().Limits[0]; s.Keys > 4 {
+		t.Errorf("%d keys after 5 minutes", s.Keys)
+	}
+	spend("u", 3)
+}
+
+// TestASharedKeyCountsAllPockets: a sidecar has a pocket for each of the keys
+// that share a bucket, and a report about one says nothing of the others.
+func TestASharedKeyCountsAllPockets(t *testing.T) {
+	b := testPolicy(t, "{limit: 100, window: 1s, burst: 50}", "").AllBuckets()[0]
+	b.MaxKeys = 1
+	l := newLimit(b, DefaultHorizon)
+	got := uint32(0)
+	for i := range 10 {
+		got += l.grant(1e9, 1, &policyv1.Demand{Key: fmt.Sprint("u", i), Want: 20}).GetCredits()
+	}
+	// The first key is its own; the cap is 100/s for 100 ms and one.
+	if got != 2*11 {
+		t.Errorf("%d credits outstanding of two buckets, want 22", got)
 	}
 }

@@ -11,6 +11,8 @@ const (
 	// remembered is how many answers a session keeps for a resend. A sidecar
 	// resends only what is younger than a credit's life, in order.
 	remembered = 64
+	// rememberedGrants bounds the memory of that: pulls have up to maxDemands.
+	rememberedGrants = 16_384
 	// sessionIdle is when a silent sidecar is forgotten, in nanoseconds.
 	sessionIdle = 60e9
 )
@@ -23,6 +25,7 @@ type session struct {
 	epoch    uint64
 	last     uint64
 	answers  [remembered]*policyv1.PullResponse
+	grants   int     // in answers
 	lastSeen float64 // guarded by Server.mu
 }
 
@@ -77,7 +80,20 @@ func (ss *session) answered(sequence uint64) (*policyv1.PullResponse, bool) {
 	return nil, false
 }
 
+// remember keeps an answer and forgets the oldest, as many as have to be.
 func (ss *session) remember(resp *policyv1.PullResponse) {
+	ss.forget(resp.GetSequence())
 	ss.answers[resp.GetSequence()%remembered] = resp
-	ss.last = max(ss.last, resp.GetSequence())
+	ss.grants += len(resp.GetGrants())
+	ss.last = resp.GetSequence()
+	for old := ss.last + 1; ss.grants > rememberedGrants && old < ss.last+remembered; old++ {
+		ss.forget(old)
+	}
+}
+
+// forget frees a sequence's place.
+func (ss *session) forget(sequence uint64) {
+	place := &ss.answers[sequence%remembered]
+	ss.grants -= len((*place).GetGrants())
+	*place = nil
 }
