@@ -107,7 +107,7 @@ func (w *World) newHub() *lease.Server {
 func (w *World) start(s *sidecar) {
 	s.client = lease.NewClient(lease.ClientOptions{
 		Sidecar: fmt.Sprint("sidecar-", s.index), Epoch: uint64(w.clock().UnixNano()),
-		Clock: w.clock, Horizon: w.opts.Horizon, FlushInterval: w.opts.Flush,
+		Clock: w.clock, AfterFunc: func(d time.Duration, f func()) { w.At(w.now+d, f) }, Horizon: w.opts.Horizon, FlushInterval: w.opts.Flush,
 	})
 	var buckets []policy.Bucket
 	for _, p := range w.opts.Policies {

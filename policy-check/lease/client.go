@@ -46,7 +46,10 @@ type ClientOptions struct {
 	// MaxKeys bounds the pockets per limit, whatever the policy allows.
 	MaxKeys int
 	Clock   func() time.Time
-	Logger  *slog.Logger
+	// AfterFunc calls f once, after a time of Clock, on a goroutine of its own or
+	// between two calls of the client: by default time.AfterFunc.
+	AfterFunc func(d time.Duration, f func())
+	Logger    *slog.Logger
 }
 
 // Client is the sidecar's end: pockets of credits, refilled over one stream. It
@@ -74,6 +77,9 @@ type Client struct {
 func NewClient(o ClientOptions) *Client {
 	if o.Clock == nil {
 		o.Clock = time.Now
+	}
+	if o.AfterFunc == nil {
+		o.AfterFunc = func(d time.Duration, f func()) { time.AfterFunc(d, f) }
 	}
 	if o.Horizon == 0 {
 		o.Horizon = DefaultHorizon
@@ -139,6 +145,15 @@ func (c *Client) Limit(name string) Limit { return Limit{(*c.limits.Load())[name
 
 // Take is Client.Take.
 func (l Limit) Take(ctx context.Context, key string) Taken {
+	if l.pockets != nil && key == "" {
+		if t, ok := l.pockets.only.takeLent(); ok {
+			return t
+		}
+	}
+	return l.take(ctx, key)
+}
+
+func (l Limit) take(ctx context.Context, key string) Taken {
 	t, held := l.Ask(key)
 	if held == nil {
 		return t

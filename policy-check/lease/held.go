@@ -52,9 +52,8 @@ func (h *Held) Answered() <-chan struct{} { return h.answered }
 // request waits for the next one.
 func (h *Held) Retry() (t Taken, decided bool) {
 	p := h.pocket
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	now := p.pockets.client.now()
+	now := p.enter()
+	defer p.leave(now)
 	if t, decided = p.decide(now); decided {
 		p.waiters--
 		return t, true
@@ -66,10 +65,9 @@ func (h *Held) Retry() (t Taken, decided bool) {
 // GiveUp decides without a further answer.
 func (h *Held) GiveUp() Taken {
 	p := h.pocket
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	now := p.enter()
+	defer p.leave(now)
 	p.waiters--
-	now := p.pockets.client.now()
 	if t, decided := p.decide(now); decided {
 		return t
 	}

@@ -3,6 +3,7 @@ package lease
 import (
 	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	policyv1 "github.com/telemesh/telemesh/api/policy/v1"
@@ -23,8 +24,16 @@ type pocket struct {
 	pockets *pockets
 	key     string
 
+	// lent may be taken without the lock, see lend. The other two are what such
+	// a request is told.
+	lent          atomic.Int64
+	lentRemaining atomic.Int64 // what remains when all that is lent is taken
+	lentReset     atomic.Int64
+
 	mu       sync.Mutex // guards the fields below
-	credits  int64
+	credits  int64      // those that are lent are among them
+	lentOf   int64      // how many were lent
+	expiring bool       // a call of expire is to come
 	expires  time.Duration
 	retryAt  time.Duration // the hub refused: ask again then
 	unknown  time.Duration // the hub does not know the limit: until then it is as if away
@@ -48,9 +57,16 @@ type pocket struct {
 
 // ask decides one request, or holds it.
 func (p *pocket) ask() (Taken, *Held) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	now := p.pockets.client.now()
+	if t, ok := p.takeLent(); ok {
+		return t, nil
+	}
+	return p.consider()
+}
+
+// consider is ask with the lock.
+func (p *pocket) consider() (Taken, *Held) {
+	now := p.enter()
+	defer p.leave(now)
 	p.lastUsed = now
 	p.arrived++
 	if p.pockets.bucket.Scope == policy.ScopePod {
@@ -65,9 +81,6 @@ func (p *pocket) ask() (Taken, *Held) {
 // decide answers from what the pocket knows. It leaves only the case that it is
 // empty and a pull may fill it.
 func (p *pocket) decide(now time.Duration) (t Taken, decided bool) {
-	if now >= p.expires {
-		p.credits = 0
-	}
 	switch {
 	case p.credits > 0:
 		return p.spend(now), true
@@ -83,16 +96,21 @@ func (p *pocket) decide(now time.Duration) (t Taken, decided bool) {
 // left. The own share is charged too, so that a request that the fallback
 // decides in between does not come on top.
 func (p *pocket) spend(now time.Duration) Taken {
-	p.credits--
-	p.admitted++
-	r := p.pockets.localRate(p.fairRate)
-	p.local.Spend(r, float64(now), 1)
-	debt := float64(now) + r.Interval*r.Burst + float64(p.pockets.client.opts.Horizon)
-	p.local = gcra.Bucket(math.Min(float64(p.local), debt))
+	p.charge(1, now)
 	if float64(p.credits) < float64(p.prefetch())/2 && now >= p.retryAt {
 		p.pull(now, p.pockets.client.lazy)
 	}
 	return Taken{OK: true, Origin: OriginLease, Remaining: p.remaining + p.credits, Reset: max(p.resetAt-now, 0)}
+}
+
+// charge notes that n credits were spent.
+func (p *pocket) charge(n int64, now time.Duration) {
+	p.credits -= n
+	p.admitted += uint64(n)
+	r := p.pockets.localRate(p.fairRate)
+	p.local.Spend(r, float64(now), n)
+	debt := float64(now) + r.Interval*r.Burst + float64(p.pockets.client.opts.Horizon)
+	p.local = gcra.Bucket(math.Min(float64(p.local), debt))
 }
 
 // prefetch is how many credits the horizon needs. It is zero for a slow key,
@@ -135,11 +153,11 @@ func (p *pocket) takeLocal(now time.Duration, o Origin) Taken {
 }
 
 func (p *pocket) giveBack(o Origin) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	now := p.enter()
+	defer p.leave(now)
 	r := p.pockets.localRate(p.fairRate)
 	p.local -= gcra.Bucket(r.Interval)
-	if o == OriginLease && p.pockets.client.now() < p.expires {
+	if o == OriginLease && now < p.expires {
 		p.credits++
 	}
 	if p.admitted > 0 {
@@ -163,11 +181,7 @@ func (p *pocket) pull(now time.Duration, wake chan struct{}) {
 
 // demand is what the pocket asks for. It begins a new count.
 func (p *pocket) demand(now time.Duration) *policyv1.Demand {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if now >= p.expires {
-		p.credits = 0
-	}
+	defer p.leave(p.enter())
 	dt := max(now-p.lastPull, time.Millisecond)
 	p.rate += (1 - math.Exp(-float64(dt)/float64(rateMemory))) * (float64(p.arrived)/dt.Seconds() - p.rate)
 	p.lastPull, p.sentAt = now, now
@@ -186,11 +200,7 @@ func (p *pocket) demand(now time.Duration) *policyv1.Demand {
 // apply takes in the answer to a pull that was sent at a time. A credit's life
 // counts from then, so that it never ends later than the hub thinks.
 func (p *pocket) apply(g *policyv1.Grant, sentAt, now time.Duration) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if now >= p.expires {
-		p.credits = 0
-	}
+	defer p.leave(p.enter())
 	switch {
 	case g == nil: // the answer to a resend may have been forgotten
 	case g.GetUnknownLimit():
@@ -231,8 +241,7 @@ func (p *pocket) wake() {
 
 // idle tells whether the pocket holds nothing worth keeping.
 func (p *pocket) idle(now time.Duration) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	defer p.leave(p.enter())
 	keep := max(pocketIdle, 2*p.pockets.bucket.Window)
 	return !p.inFlight && p.waiters == 0 && now-p.lastUsed > keep
 }
