@@ -52,7 +52,7 @@ const horizon = 100 * time.Millisecond
 func newTrial(rt *rapid.T) *trial {
 	tr := &trial{
 		rt: rt, rand: rand.New(rand.NewPCG(rapid.Uint64().Draw(rt, "seed"), 0)),
-		sidecars: rapid.IntRange(1, 8).Draw(rt, "sidecars"),
+		sidecars: rapid.IntRange(1, 5).Draw(rt, "sidecars"),
 		keys:     rapid.IntRange(1, 2).Draw(rt, "keys"),
 		calm:     rapid.Bool().Draw(rt, "calm"),
 		admitted: make(map[string][]time.Duration),
@@ -61,9 +61,9 @@ func newTrial(rt *rapid.T) *trial {
 		outstanding: make(map[*policyv1.Grant]int64),
 		pockets:     make(map[place]*pocket),
 	}
-	limit := rapid.SampledFrom([]int{1, 7, 50, 300}).Draw(rt, "limit")
-	window := rapid.SampledFrom([]time.Duration{time.Second, 250 * time.Millisecond, 3 * time.Second}).Draw(rt, "window")
-	burst := rapid.SampledFrom([]int{0, 1, 3, 20, 400}).Draw(rt, "burst")
+	limit := rapid.SampledFrom([]int{1, 50, 300, 1000}).Draw(rt, "limit")
+	window := rapid.SampledFrom([]time.Duration{time.Second, 3 * time.Second}).Draw(rt, "window")
+	burst := rapid.SampledFrom([]int{0, 1, 3, 20, 60}).Draw(rt, "burst")
 	onHubDown := rapid.SampledFrom([]string{"LocalShare", "Allow", "Deny"}).Draw(rt, "onHubDown")
 	rate := fmt.Sprintf("{limit: %d, window: %s", limit, window)
 	if burst > 0 {
@@ -171,14 +171,17 @@ func (tr *trial) traffic(length time.Duration) {
 		for range 1 + tr.rand.IntN(2) {
 			tr.steady(tr.rand.IntN(tr.sidecars), key, from, to)
 		}
-		if tr.rand.IntN(4) == 0 {
+		switch tr.rand.IntN(4) {
+		case 0:
+			tr.stampede(tr.rand.IntN(tr.sidecars), key, to)
+		case 1:
 			for sidecar := range tr.sidecars {
 				tr.stampede(sidecar, key, to)
 			}
 		}
 		from = to
-		if tr.rand.IntN(6) == 0 {
-			from += time.Duration(tr.rand.Int64N(int64(time.Second)))
+		if tr.rand.IntN(3) == 0 {
+			from += time.Duration(tr.rand.Int64N(int64(3 * horizon)))
 		}
 	}
 }
