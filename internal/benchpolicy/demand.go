@@ -42,7 +42,7 @@ type demand struct {
 	order  []int
 	noise  []float64
 
-	last, drawn time.Duration // of at
+	real time.Duration // of at
 }
 
 func newDemand(seed uint64, sidecars int, limit float64, move time.Duration) *demand {
@@ -74,17 +74,16 @@ func (d *demand) tick(t, step time.Duration, arrive func(at time.Duration, sidec
 	}
 }
 
-// at is tick for a demand that runs faster than its time: it draws a real step's
-// arrivals at the demand's time t.
+// at draws the arrivals of a step of real time, in which the total is what it is
+// at the demand's time t. Moves and noise come as often as in tick.
 func (d *demand) at(t, step time.Duration, arrive func(sidecar int)) {
-	if d.order == nil || t/d.move != d.last/d.move {
+	if d.real%d.move == 0 {
 		d.order = d.rand.Perm(len(d.weight))
 	}
-	if d.drawn += step; d.last == 0 || d.drawn >= noiseEvery {
-		d.drawn = 0
+	if d.real%noiseEvery == 0 {
 		d.drawNoise()
 	}
-	d.last = t
+	d.real += step
 	base := offered(t) * d.limit * step.Seconds()
 	for i := range d.noise {
 		for range d.poisson(base * d.weight[d.order[i]] * d.noise[i]) {

@@ -138,7 +138,7 @@ Written by `+"`make bench-policy`"+`. Machine: %s, %s.
 Percentages are the worst of all runs, the others the median of the rounds. CPU in
 the sidecar is that of the thread, in the hub that of a process of its own which %d
 sidecars ask over gRPC on loopback, each over its own connection, with the demand
-below in a fraction of its time; sidecars are not in it. The hub's memory is the heap
+below, whose total changes faster there; sidecars are not in it. The hub's memory is the heap
 with %.0f keys of 15 bytes whose buckets are not full, after they came at %d a second,
 so that those of the last seconds still have all that an active key has.
 
