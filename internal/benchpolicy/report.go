@@ -155,8 +155,9 @@ of them, and the worst of all windows of 1 s and of 100 ms. *Bound* is what the 
 promises for any second. *Unused* could have been admitted and was not. *Unfair* is
 the distance from max-min shares in seconds with too much demand, 100 if nobody got
 what was due. *Held* requests waited for a message. A check per request is the same
-bucket at one place that answers at once: the least that any scheme can have unused
-with the default burst of 50 ms.
+bucket at one place that answers at once: what the default burst of 50 ms alone makes
+of it. Credits can do better than that for a small limit, because tokens that come back
+while demand waits are kept for a horizon beyond the burst.
 `, sidecars, r.Figures["keys"], keysPerSecond, sidecars, rtt, simulated, zipf, noiseSigma, noiseEvery)
 	for _, t := range r.tables {
 		b.WriteString(t.markdown())

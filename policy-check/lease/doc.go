@@ -26,7 +26,7 @@ import "time"
 
 // DefaultHorizon is how far ahead a sidecar buys credits. With 100 sidecars and
 // a moving demand on 10,000 requests per second, 100 ms wastes 1.1 % and exceeds
-// the limit by 2.4 % in the worst second (make bench-policy).
+// the limit by 2.0 % in the worst second (make bench-policy).
 const DefaultHorizon = 100 * time.Millisecond
 
 // lifeHorizons is the life of a credit in horizons. It has to outlast a pull
