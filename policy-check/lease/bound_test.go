@@ -152,7 +152,7 @@ func (tr *trial) refused(d leasesim.Decision, p *pocket) {
 	}
 	reserve := tr.bucket.Burst/2 + 1
 	wait := time.Duration(float64(reserve+2) * tr.bucket.Interval())
-	if most := max(horizon/10, wait); retry > most {
+	if most := max(horizon/5, wait); retry > most {
 		tr.rt.Fatalf("refused for %v, though %d tokens take %v", retry, reserve, wait)
 	}
 	full := int64(math.Ceil(tr.bucket.PerSecond() * horizon.Seconds()))

@@ -18,7 +18,7 @@ const (
 	unmetMemory = 1.5
 	// refusedPause is how soon a sidecar that got less than it wanted may ask
 	// again, in horizons.
-	refusedPause = 0.1
+	refusedPause = 0.2
 )
 
 // key is one bucket and the sidecars that ask for its credits.
@@ -198,8 +198,8 @@ func (l *limit) share(k *key, h *holder, now float64, want int64) (n int64, retr
 		retry = math.Max(retry, math.Min(mine, after.Until(l.rate, now, reserve+1)))
 	}
 	// A sidecar that comes back sooner finds little more, at the price of a pull:
-	// a tenth of the horizon costs a tenth of a percent of the limit and spares a
-	// third of the pulls when demand is three times the limit (SIM).
+	// a fifth of the horizon leaves 0.3 % more of the limit unused and spares four of
+	// ten pulls and eight of ten waits (SIM, 100 sidecars on 10,000 per second).
 	return n, math.Max(retry, l.horizon*refusedPause)
 }
 
