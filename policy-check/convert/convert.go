@@ -56,7 +56,7 @@ type Result struct {
 type converter struct {
 	o       Options
 	objects []*object
-	out     []*policy
+	out     []*draft
 	result  Result
 }
 

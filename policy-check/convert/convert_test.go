@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	trafficpolicy "github.com/telemesh/telemesh/policy-check"
+	policy "github.com/telemesh/telemesh/policy-check"
 )
 
 var update = flag.Bool("update", false, "write what comes out into testdata")
@@ -51,7 +51,7 @@ func TestConversions(t *testing.T) {
 // said is a result as text; its policies must be good.
 func said(t *testing.T, r Result) string {
 	t.Helper()
-	policies, problems := trafficpolicy.Parse("out", r.Policies)
+	policies, problems := policy.Parse("out", r.Policies)
 	if len(problems) > 0 || len(policies) != r.Count {
 		t.Errorf("%d policies, want %d; %v", len(policies), r.Count, problems)
 	}
@@ -127,7 +127,7 @@ func FuzzConvert(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data string) {
 		r := Convert([]File{{"in", []byte(data)}}, Options{Service: "s"})
-		policies, problems := trafficpolicy.Parse("out", r.Policies)
+		policies, problems := policy.Parse("out", r.Policies)
 		if len(policies) != r.Count || len(problems) > 0 {
 			t.Errorf("%d policies, want %d: %v\n%s", len(policies), r.Count, problems, r.Policies)
 		}

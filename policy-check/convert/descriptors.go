@@ -5,7 +5,7 @@ import (
 	"strings"
 	"time"
 
-	trafficpolicy "github.com/telemesh/telemesh/policy-check"
+	policy "github.com/telemesh/telemesh/policy-check"
 )
 
 // wellKnown are the descriptor keys whose values Envoy's rate limit actions define
@@ -29,7 +29,7 @@ const burstDiffers = "its windows begin at full units of the clock and admit twi
 
 // scope is what the descriptors above a list have said.
 type scope struct {
-	policies map[string]*policy // by mode
+	policies map[string]*draft // by mode
 	conds    []string
 	keys     []string
 	name     string
@@ -43,13 +43,13 @@ func (c *converter) descriptors(o *object) {
 		o.root.ignore()
 		return
 	}
-	s := scope{policies: make(map[string]*policy)}
-	for _, mode := range []string{"", trafficpolicy.ModeShadow} {
+	s := scope{policies: make(map[string]*draft)}
+	for _, mode := range []string{"", policy.ModeShadow} {
 		name := o.name
 		if mode != "" {
 			name += "-shadow"
 		}
-		s.policies[mode] = c.add(o.root, name, c.o.Namespace, mode, target{trafficpolicy.TargetService, c.o.Service})
+		s.policies[mode] = c.add(o.root, name, c.o.Namespace, mode, target{policy.TargetService, c.o.Service})
 	}
 	c.differ(o.root, burstDiffers)
 	c.level(o.root.get("descriptors"), s)
@@ -110,7 +110,7 @@ func (c *converter) descriptorLimit(d value, s scope) {
 	}
 	mode := ""
 	if shadow {
-		mode = trafficpolicy.ModeShadow
+		mode = policy.ModeShadow
 	}
 	s.policies[mode].rule(limited(d, s.name, and(s.conds...), requests, window, s.keys))
 }
@@ -119,7 +119,7 @@ func (c *converter) descriptorLimit(d value, s scope) {
 func limited(from value, name, match string, requests int64, window time.Duration, keys []string) *rule {
 	r := &rule{Name: name, Match: match, from: from}
 	if requests == 0 {
-		r.Access, r.Response = &access{Action: trafficpolicy.ActionDeny}, &response{Status: 429}
+		r.Access, r.Response = &access{Action: policy.ActionDeny}, &response{Status: 429}
 		return r
 	}
 	r.Limit = &limit{Key: keys, Rates: []rate{rateOf(requests, window)}}

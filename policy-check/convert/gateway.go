@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"strings"
 
-	trafficpolicy "github.com/telemesh/telemesh/policy-check"
+	policy "github.com/telemesh/telemesh/policy-check"
 )
 
 // gateway converts the rate limits of an Envoy Gateway BackendTrafficPolicy. What
@@ -15,7 +15,7 @@ func (c *converter) gateway(o *object) {
 	targets := c.targets(spec)
 	limits := spec.get("rateLimit")
 	limits.get("type").ignore()
-	for _, where := range []struct{ name, scope string }{{"global", ""}, {"local", trafficpolicy.ScopePod}} {
+	for _, where := range []struct{ name, scope string }{{"global", ""}, {"local", policy.ScopePod}} {
 		rules := limits.get(where.name)
 		if !rules.ok() {
 			continue
@@ -25,8 +25,8 @@ func (c *converter) gateway(o *object) {
 			continue
 		}
 		c.differ(rules, burstDiffers)
-		modes := make(map[string]*policy)
-		for _, mode := range []string{"", trafficpolicy.ModeShadow} {
+		modes := make(map[string]*draft)
+		for _, mode := range []string{"", policy.ModeShadow} {
 			modes[mode] = c.add(o.root, strings.TrimSuffix(o.name+"-"+strings.ToLower(mode), "-"), o.namespace, mode, targets...)
 		}
 		for i, r := range rules.get("rules").list() {
@@ -35,10 +35,10 @@ func (c *converter) gateway(o *object) {
 	}
 }
 
-func (c *converter) gatewayRule(modes map[string]*policy, r value, name, scope string) {
+func (c *converter) gatewayRule(modes map[string]*draft, r value, name, scope string) {
 	mode := ""
 	if r.get("shadowMode").text() == "true" {
-		mode = trafficpolicy.ModeShadow
+		mode = policy.ModeShadow
 	}
 	if r.get("shared").text() == "true" {
 		c.differ(r, "shared: each target of the policy has its own bucket here")

@@ -4,7 +4,7 @@ import (
 	"strings"
 	"time"
 
-	trafficpolicy "github.com/telemesh/telemesh/policy-check"
+	policy "github.com/telemesh/telemesh/policy-check"
 )
 
 // kuadrant converts a RateLimitPolicy, whose predicates and counters are CEL over
@@ -51,7 +51,7 @@ func (c *converter) predicates(when value) (match string) {
 	return strings.Join(all, " && ")
 }
 
-func (c *converter) kuadrantLimit(p *policy, l named, whole string) {
+func (c *converter) kuadrantLimit(p *draft, l named, whole string) {
 	when := l.value.get("when")
 	match := and(whole, c.predicates(when))
 	for _, w := range when.list() {
@@ -117,7 +117,7 @@ func (c *converter) targets(spec value) (all []target) {
 			c.leave(ref, "%s %s is not among the inputs, or names no service: add its YAML, or say --service", kind, name)
 		}
 		for _, s := range found {
-			if t := (target{trafficpolicy.TargetService, s}); !contains(all, t) {
+			if t := (target{policy.TargetService, s}); !contains(all, t) {
 				all = append(all, t)
 			}
 		}

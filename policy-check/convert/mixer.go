@@ -4,7 +4,7 @@ import (
 	"slices"
 	"strings"
 
-	trafficpolicy "github.com/telemesh/telemesh/policy-check"
+	policy "github.com/telemesh/telemesh/policy-check"
 )
 
 // rootNamespace is where Mixer's configuration held for the whole mesh.
@@ -205,12 +205,12 @@ func (c *converter) bindings(quota string) (all []binding) {
 			if namespace == "" {
 				namespace = o.namespace
 			}
-			t := target{trafficpolicy.TargetService, name}
+			t := target{policy.TargetService, name}
 			if s.get("service").text() == "*" || name == "*" {
 				if s.find("namespace").text() == "" {
 					namespace = c.o.Namespace
 				}
-				t = target{trafficpolicy.TargetNamespace, namespace}
+				t = target{policy.TargetNamespace, namespace}
 			}
 			if asked {
 				all = append(all, binding{o.root, namespace, t, match})
@@ -272,13 +272,13 @@ func (c *converter) quotaMatch(r value) string {
 }
 
 // deny begins a policy for a rule that Mixer applied to its namespace.
-func (c *converter) deny(from value, name string) *policy {
+func (c *converter) deny(from value, name string) *draft {
 	namespace := from.in.namespace
 	if namespace == rootNamespace {
 		namespace = c.o.Namespace
 		c.differ(from, "in %s it held for the whole mesh, here it holds for namespace %s: convert again with --namespace for others", rootNamespace, namespace)
 	}
-	return c.add(from.in.root, name, namespace, "", target{trafficpolicy.TargetNamespace, namespace})
+	return c.add(from.in.root, name, namespace, "", target{policy.TargetNamespace, namespace})
 }
 
 // httpStatus is how Mixer's clients answered a gRPC status.
@@ -286,7 +286,7 @@ var httpStatus = map[string]int{"3": 400, "5": 404, "7": 403, "8": 429, "14": 50
 
 func (c *converter) mixerDenier(from value, h *mixerPart, match string) {
 	status := h.params.get("status")
-	r := &rule{Name: h.name, Match: match, Access: &access{Action: trafficpolicy.ActionDeny}, from: from}
+	r := &rule{Name: h.name, Match: match, Access: &access{Action: policy.ActionDeny}, from: from}
 	if s := httpStatus[status.get("code").text()]; s != 0 && s != 403 {
 		r.Response = &response{Status: s}
 	}
@@ -326,5 +326,5 @@ func (c *converter) mixerList(from value, h, in *mixerPart, match string) {
 	if h.params.get("blacklist").text() != "true" {
 		listed = "!(" + listed + ")"
 	}
-	c.deny(from, from.in.name).rule(&rule{Name: h.name, Match: and(match, listed), Access: &access{Action: trafficpolicy.ActionDeny}, from: from})
+	c.deny(from, from.in.name).rule(&rule{Name: h.name, Match: and(match, listed), Access: &access{Action: policy.ActionDeny}, from: from})
 }

@@ -9,11 +9,11 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
-	trafficpolicy "github.com/telemesh/telemesh/policy-check"
+	policy "github.com/telemesh/telemesh/policy-check"
 )
 
-// policy is a TrafficPolicy as it is written: what has a default is left out.
-type policy struct {
+// draft is a TrafficPolicy as it is written: what has a default is left out.
+type draft struct {
 	APIVersion string `yaml:"apiVersion"`
 	Kind       string `yaml:"kind"`
 	Metadata   struct {
@@ -91,8 +91,8 @@ func shortDuration(d time.Duration) string {
 
 // add begins a policy. Its rules are appended to it; one without rules is not
 // written.
-func (c *converter) add(from value, name, namespace, mode string, targets ...target) *policy {
-	p := &policy{APIVersion: trafficpolicy.APIVersion, Kind: trafficpolicy.Kind, from: from}
+func (c *converter) add(from value, name, namespace, mode string, targets ...target) *draft {
+	p := &draft{APIVersion: policy.APIVersion, Kind: policy.Kind, from: from}
 	p.Metadata.Name, p.Metadata.Namespace = c.unique(dnsName(name), namespace), namespace
 	p.Spec.Targets, p.Spec.Mode = targets, mode
 	c.out = append(c.out, p)
@@ -128,7 +128,7 @@ func dnsName(s string) string {
 }
 
 // rule appends a rule under a name of its own.
-func (p *policy) rule(r *rule) {
+func (p *draft) rule(r *rule) {
 	base := dnsName(r.Name)
 	r.Name = base
 	for n := 2; p.has(r.Name); n++ {
@@ -137,13 +137,13 @@ func (p *policy) rule(r *rule) {
 	p.Spec.Rules = append(p.Spec.Rules, r)
 }
 
-func (p *policy) has(name string) bool {
+func (p *draft) has(name string) bool {
 	for _, r := range p.Spec.Rules {
 		if r.Name == name {
 			return true
 		}
 	}
-	return name == trafficpolicy.ImplicitDeny
+	return name == policy.ImplicitDeny
 }
 
 // render writes the policies, without the rules that the language refuses.
@@ -155,7 +155,7 @@ func (c *converter) render() {
 		for _, r := range rules {
 			one := *p
 			one.Spec.Rules = []*rule{r}
-			if _, problems := trafficpolicy.Parse("", one.yaml()); len(problems) > 0 {
+			if _, problems := policy.Parse("", one.yaml()); len(problems) > 0 {
 				c.leave(r.from, "as a rule it would be refused: %s", problems[0].Reason)
 				continue
 			}
@@ -173,7 +173,7 @@ func (c *converter) render() {
 	c.result.Policies = out.Bytes()
 }
 
-func (p *policy) yaml() []byte {
+func (p *draft) yaml() []byte {
 	var b bytes.Buffer
 	e := yaml.NewEncoder(&b)
 	e.SetIndent(2)
