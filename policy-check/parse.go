@@ -11,8 +11,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/telemesh/telemesh/policy-check/expr"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/telemesh/telemesh/policy-check/expr"
 )
 
 const (

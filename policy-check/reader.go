@@ -8,8 +8,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/telemesh/telemesh/policy-check/expr"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/telemesh/telemesh/policy-check/expr"
 )
 
 // ParseError is one reason to refuse a file.
@@ -54,7 +55,7 @@ type field struct {
 // object reads a mapping with exactly these fields. what names it in errors.
 func (r *reader) object(n *yaml.Node, what string, fields []field) {
 	if n.Kind != yaml.MappingNode {
-		r.fail(n, "%s must be a mapping, is %s", what, kindOf(n))
+		r.fail(n, "%s must be a mapping, is %s", what, KindOf(n))
 		return
 	}
 	seen := make(map[string]bool, len(fields))
@@ -101,7 +102,7 @@ func unknownField(what, name string, fields []field) string {
 // list reads a sequence.
 func (r *reader) list(n *yaml.Node, what string, read func(*yaml.Node)) {
 	if n.Kind != yaml.SequenceNode {
-		r.fail(n, "%s must be a list, is %s", what, kindOf(n))
+		r.fail(n, "%s must be a list, is %s", what, KindOf(n))
 		return
 	}
 	if len(n.Content) == 0 {
@@ -119,7 +120,7 @@ func (r *reader) list(n *yaml.Node, what string, read func(*yaml.Node)) {
 // text reads a string. A number or a bool must be quoted to be one.
 func (r *reader) text(n *yaml.Node, what string) (string, bool) {
 	if n.Kind != yaml.ScalarNode || n.Tag != "!!str" {
-		r.fail(n, "%s must be a string, is %s", what, kindOf(n))
+		r.fail(n, "%s must be a string, is %s", what, KindOf(n))
 		return "", false
 	}
 	return n.Value, true
@@ -128,7 +129,7 @@ func (r *reader) text(n *yaml.Node, what string) (string, bool) {
 // integer reads a whole number within bounds.
 func (r *reader) integer(n *yaml.Node, what string, low, high int64) int64 {
 	if n.Kind != yaml.ScalarNode || n.Tag != "!!int" {
-		r.fail(n, "%s must be a whole number, is %s", what, kindOf(n))
+		r.fail(n, "%s must be a whole number, is %s", what, KindOf(n))
 		return low
 	}
 	v, err := strconv.ParseInt(strings.ReplaceAll(n.Value, "_", ""), 0, 64)
@@ -213,7 +214,7 @@ func (r *reader) key(n *yaml.Node, what string) string {
 // something else than text, which is of no interest to people who write CEL.
 func (r *reader) expression(n *yaml.Node, what string) (string, bool) {
 	if n.Kind != yaml.ScalarNode {
-		r.fail(n, "%s must be an expression, is %s", what, kindOf(n))
+		r.fail(n, "%s must be an expression, is %s", what, KindOf(n))
 		return "", false
 	}
 	return n.Value, true
@@ -226,7 +227,8 @@ func (r *reader) failExpression(n *yaml.Node, what string, problems []expr.Probl
 	}
 }
 
-func kindOf(n *yaml.Node) string {
+// KindOf says in an error what a YAML value is.
+func KindOf(n *yaml.Node) string {
 	switch n.Kind {
 	case yaml.MappingNode:
 		return "a mapping"

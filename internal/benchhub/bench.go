@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	topologyv1 "github.com/telemesh/telemesh/api/topology/v1"
+	"github.com/telemesh/telemesh/internal/figures"
 	"github.com/telemesh/telemesh/internal/procstat"
 	"github.com/telemesh/telemesh/internal/recordgen"
 )
@@ -24,7 +24,7 @@ const (
 
 // bench measures everything, one after the other.
 func bench(ctx context.Context, o options) error {
-	r := newReport(o)
+	r := figures.New()
 	if err := codec(r); err != nil {
 		return err
 	}
@@ -50,7 +50,7 @@ func bench(ctx context.Context, o options) error {
 			return err
 		}
 	}
-	return r.write(o.out)
+	return write(r, o.out)
 }
 
 // sealAfter is long enough for a log to fill, and short enough to wait for: what an
@@ -70,7 +70,7 @@ func micros(d time.Duration, n int) float64 {
 
 // kept measures taking records in, and finding them. It returns what can be
 // looked up.
-func kept(ctx context.Context, o options, h *hub, r *report) ([]sample, error) {
+func kept(ctx context.Context, o options, h *hub, r *figures.Report) ([]sample, error) {
 	l, err := newLoad(ctx, recordgen.Options{Seed: o.seed, Step: step}, batchRecords, max(o.records/7/20_000, 1), h.grpc)
 	if err != nil {
 		return nil, err
@@ -89,7 +89,7 @@ func kept(ctx context.Context, o options, h *hub, r *report) ([]sample, error) {
 }
 
 // ingest sends all and waits until it is sealed.
-func ingest(ctx context.Context, o options, h *hub, l *load, r *report) error {
+func ingest(ctx context.Context, o options, h *hub, l *load, r *figures.Report) error {
 	had := l.records
 	before, err := h.cpu()
 	if err != nil {
@@ -125,9 +125,9 @@ func ingest(ctx context.Context, o options, h *hub, l *load, r *report) error {
 	if err != nil {
 		return err
 	}
-	r.set("socket_to_sealed_us", micros(after-before, l.records-had))
-	r.set("records", float64(l.records))
-	r.set("records_per_second", float64(l.records-had)/took.Seconds())
+	r.Set("socket_to_sealed_us", micros(after-before, l.records-had))
+	r.Set("records", float64(l.records))
+	r.Set("records_per_second", float64(l.records-had)/took.Seconds())
 	bytes, segments, err := sealedBytes(filepath.Join(o.dir, "data", "records"))
 	if err != nil {
 		return err
@@ -136,9 +136,9 @@ func ingest(ctx context.Context, o options, h *hub, l *load, r *report) error {
 	if err != nil {
 		return err
 	}
-	r.set("bytes_per_record", float64(bytes)/float64(s.Store.SealedRecords))
-	r.set("segments", float64(segments))
-	r.set("resident_mb", procstat.RSS(h.cmd.Process.Pid)/1e6)
+	r.Set("bytes_per_record", float64(bytes)/float64(s.Store.SealedRecords))
+	r.Set("segments", float64(segments))
+	r.Set("resident_mb", procstat.RSS(h.cmd.Process.Pid)/1e6)
 	if s.Store.Records != uint64(l.records) || s.Store.Corruptions != 0 {
 		return fmt.Errorf("the store has %d records and %d corruptions, want %d and none", s.Store.Records, s.Store.Corruptions, l.records)
 	}
@@ -164,7 +164,7 @@ func sealedBytes(dir string) (bytes int64, segments int, err error) {
 }
 
 // find looks requests up, spread over all that was sent.
-func find(ctx context.Context, o options, h *hub, samples []sample, r *report) error {
+func find(ctx context.Context, o options, h *hub, samples []sample, r *figures.Report) error {
 	pick := func(n int) (list []sample) {
 		for i := range n {
 			list = append(list, samples[i*len(samples)/n])
@@ -196,8 +196,8 @@ func find(ctx context.Context, o options, h *hub, samples []sample, r *report) e
 	if err != nil {
 		return err
 	}
-	r.quantiles("find_warm", warm)
-	r.quantiles("find_cold", cold)
+	r.Quantiles("find_warm", warm)
+	r.Quantiles("find_cold", cold)
 	return nil
 }
 
@@ -222,7 +222,7 @@ func forget(dir string) error {
 }
 
 // graph asks for the graph of the last minute.
-func graph(ctx context.Context, h *hub, r *report) error {
+func graph(ctx context.Context, h *hub, r *figures.Report) error {
 	var took []float64
 	for range 300 {
 		var g topologyv1.Graph
@@ -232,13 +232,13 @@ func graph(ctx context.Context, h *hub, r *report) error {
 		}
 		took = append(took, time.Since(from).Seconds()*1000)
 	}
-	r.quantiles("graph", took)
+	r.Quantiles("graph", took)
 	return nil
 }
 
 // visible measures from a batch's departure until its records are found; a
 // sidecar adds what it waits for more records, a second at most.
-func visible(ctx context.Context, h *hub, l *load, r *report) error {
+func visible(ctx context.Context, h *hub, l *load, r *figures.Report) error {
 	var took []float64
 	for range 100 {
 		from := time.Now()
@@ -257,17 +257,8 @@ func visible(ctx context.Context, h *hub, l *load, r *report) error {
 		}
 		took = append(took, time.Since(from).Seconds()*1000)
 	}
-	r.quantiles("visible", took)
+	r.Quantiles("visible", took)
 	return l.settle(ctx)
 }
 
 // quantile of a sorted list.
-func quantile(sorted []float64, q float64) float64 {
-	return sorted[min(int(q*float64(len(sorted))), len(sorted)-1)]
-}
-
-func sorted(v []float64) []float64 {
-	v = slices.Clone(v)
-	slices.Sort(v)
-	return v
-}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/telemesh/telemesh/api/telemetry/record"
+	"github.com/telemesh/telemesh/internal/figures"
 	"github.com/telemesh/telemesh/internal/recordgen"
 )
 
@@ -21,7 +22,7 @@ type encoded struct {
 }
 
 // codec measures what the sidecar does to send a record, and the hub to read it.
-func codec(r *report) error {
+func codec(r *figures.Report) error {
 	e, err := record.NewEncoder()
 	if err != nil {
 		return err
@@ -52,9 +53,9 @@ func codec(r *report) error {
 		}
 		decode = append(decode, micros(took, rows))
 	}
-	r.set("encode_us", encode...)
-	r.set("decode_us", decode...)
-	r.set("wire_bytes_per_record", wire...)
+	r.Set("encode_us", encode...)
+	r.Set("decode_us", decode...)
+	r.Set("wire_bytes_per_record", wire...)
 	return nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/telemesh/telemesh/internal/figures"
 	"github.com/telemesh/telemesh/internal/procstat"
 	"github.com/telemesh/telemesh/internal/recordgen"
 )
@@ -17,7 +18,7 @@ import (
 // growth measures how what a hub costs grows with those who send to it and with
 // what it keeps.
 func growth(ctx context.Context, o options) error {
-	r := newReport(o)
+	r := figures.New()
 	senders, err := bySenders(ctx, o)
 	if err != nil {
 		return err
@@ -57,7 +58,7 @@ func (t *table) markdown(title, text string, columns ...string) string {
 	fmt.Fprintf(&b, "## %s\n\n%s\n\n| %s |\n|%s\n", title, text, strings.Join(columns, " | "), strings.Repeat("---|", len(columns)))
 	for _, r := range t.rows {
 		for _, v := range r {
-			fmt.Fprintf(&b, "| %v ", round(v))
+			fmt.Fprintf(&b, "| %v ", figures.Round(v))
 		}
 		b.WriteString("|\n")
 	}
@@ -98,11 +99,11 @@ func paceOf(ctx context.Context, o options, h *hub, senders int) ([]float64, err
 		return nil, err
 	}
 	l.only(senders)
-	r := newReport(o)
+	r := figures.New()
 	if err := errors.Join(measurePace(ctx, growthPace, h, l, r), l.close()); err != nil {
 		return nil, err
 	}
-	return []float64{float64(senders), r.Figures["paced_cpu_us"], r.Figures["paced_resident_peak_mb"]}, nil
+	return []float64{float64(senders), r.Values["paced_cpu_us"], r.Values["paced_resident_peak_mb"]}, nil
 }
 
 // growthLookUps are made at each size.
@@ -136,7 +137,7 @@ func byRecords(ctx context.Context, o options) (string, error) {
 // keepTo sends until the hub keeps so many, and measures there.
 func keepTo(ctx context.Context, o options, h *hub, l *load, size int) ([]float64, error) {
 	o.records = size - l.records
-	r := newReport(o)
+	r := figures.New()
 	if err := ingest(ctx, o, h, l, r); err != nil {
 		return nil, err
 	}
@@ -144,7 +145,7 @@ func keepTo(ctx context.Context, o options, h *hub, l *load, size int) ([]float6
 	if err := find(ctx, o, h, l.samples, r); err != nil {
 		return nil, err
 	}
-	f := r.Figures
+	f := r.Values
 	return []float64{
 		float64(l.records), f["socket_to_sealed_us"], f["bytes_per_record"], f["segments"],
 		f["find_warm_p50_ms"], f["find_warm_p99_ms"], procstat.RSS(h.cmd.Process.Pid) / 1e6,

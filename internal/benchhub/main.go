@@ -15,6 +15,8 @@ import (
 	"path/filepath"
 	"runtime/pprof"
 	"time"
+
+	"github.com/telemesh/telemesh/internal/figures"
 )
 
 type options struct {
@@ -74,7 +76,7 @@ func run(ctx context.Context, o options, what string) (err error) {
 	case "":
 		return bench(ctx, o)
 	case "scan":
-		return scans(ctx, filepath.Join(o.dir, "data", "records"), newReport(o))
+		return scans(ctx, filepath.Join(o.dir, "data", "records"), figures.New())
 	case "kill":
 		return kills(ctx, o)
 	case "full":

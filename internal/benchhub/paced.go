@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/telemesh/telemesh/internal/figures"
 	"github.com/telemesh/telemesh/internal/procstat"
 	"github.com/telemesh/telemesh/internal/recordgen"
 )
@@ -17,7 +18,7 @@ const (
 )
 
 // paced sends at a fixed pace and looks at the hub's memory.
-func paced(ctx context.Context, o options, r *report) error {
+func paced(ctx context.Context, o options, r *figures.Report) error {
 	h, err := startHub(ctx, filepath.Join(o.bin, "mesh-hub"), filepath.Join(o.dir, "paced"), "--seal-after", "10s")
 	if err != nil {
 		return err
@@ -29,7 +30,7 @@ func paced(ctx context.Context, o options, r *report) error {
 	return errors.Join(err, h.kill())
 }
 
-func measurePace(ctx context.Context, lasts time.Duration, h *hub, l *load, r *report) error {
+func measurePace(ctx context.Context, lasts time.Duration, h *hub, l *load, r *figures.Report) error {
 	before, err := h.cpu()
 	if err != nil {
 		return err
@@ -49,9 +50,9 @@ func measurePace(ctx context.Context, lasts time.Duration, h *hub, l *load, r *r
 	for _, s := range l.mesh.Senders {
 		edges += s.Known()
 	}
-	r.set("paced_edges", float64(edges))
-	r.set("paced_resident_peak_mb", peak)
-	r.set("paced_cpu_us", micros(after-before, max(l.records, 1)))
+	r.Set("paced_edges", float64(edges))
+	r.Set("paced_resident_peak_mb", peak)
+	r.Set("paced_cpu_us", micros(after-before, max(l.records, 1)))
 	return nil
 }
 

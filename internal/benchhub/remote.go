@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/telemesh/telemesh/internal/figures"
 	"github.com/telemesh/telemesh/internal/s3server"
 	"github.com/telemesh/telemesh/internal/scrape"
 	"github.com/telemesh/telemesh/internal/vocab"
@@ -16,7 +17,7 @@ import (
 // fromS3 has the hub upload what it keeps to an S3 server on loopback, and
 // measures look-ups of another hub that has nothing of it on its disk but the
 // indexes.
-func fromS3(ctx context.Context, o options, samples []sample, r *report) error {
+func fromS3(ctx context.Context, o options, samples []sample, r *figures.Report) error {
 	server, err := s3server.Start(filepath.Join(o.bin, "tools", "versitygw"), filepath.Join(o.dir, "s3"))
 	if err != nil {
 		return err
@@ -62,7 +63,7 @@ func indexBytes(dir string) (sum int64, err error) {
 
 // uploadAll starts the hub again, with the bucket, until all that is sealed is
 // there, and returns how many records that is.
-func uploadAll(ctx context.Context, o options, config string, r *report) (records float64, err error) {
+func uploadAll(ctx context.Context, o options, config string, r *figures.Report) (records float64, err error) {
 	from := time.Now()
 	h, err := startHub(ctx, filepath.Join(o.bin, "mesh-hub"), o.dir, "--bucket-config", config, "--upload-after", "1ms", "--bucket-poll", "1s", "--seal-bytes", fmt.Sprint(o.sealBytes))
 	if err != nil {
@@ -75,7 +76,7 @@ func uploadAll(ctx context.Context, o options, config string, r *report) (record
 			return p.Sum(vocab.MetricHubBucketRecords, nil) >= records && p.Sum(vocab.MetricHubBucketWaiting, nil) == 0
 		})
 	}
-	r.set("upload_seconds", time.Since(from).Seconds())
+	r.Set("upload_seconds", time.Since(from).Seconds())
 	return records, errors.Join(err, h.kill())
 }
 
@@ -90,7 +91,7 @@ func wait(ctx context.Context, h *hub, good func(scrape.Page) bool) error {
 	return errors.New("the bucket has not all that was sealed; the hub's log is above")
 }
 
-func findRemote(ctx context.Context, o options, h *hub, samples []sample, r *report) error {
+func findRemote(ctx context.Context, o options, h *hub, samples []sample, r *figures.Report) error {
 	reads := func() (float64, error) {
 		return scrape.Sum(ctx, h.http, vocab.MetricHubBucketCached, map[string]string{vocab.LabelResult: "miss"})
 	}
@@ -112,7 +113,7 @@ func findRemote(ctx context.Context, o options, h *hub, samples []sample, r *rep
 	if err != nil {
 		return err
 	}
-	r.quantiles("find_s3", took)
-	r.set("find_s3_reads", (after-before)/float64(n))
+	r.Quantiles("find_s3", took)
+	r.Set("find_s3_reads", (after-before)/float64(n))
 	return nil
 }

@@ -7,13 +7,14 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/telemesh/telemesh/internal/figures"
 	"github.com/telemesh/telemesh/internal/histogram"
 	"github.com/telemesh/telemesh/telemetry-hub/segment"
 )
 
 // scans asks the sealed segments what an engine would be asked, in this process
 // and on one core, warm.
-func scans(ctx context.Context, dir string, r *report) error {
+func scans(ctx context.Context, dir string, r *figures.Report) error {
 	paths, err := filepath.Glob(filepath.Join(dir, "*.parquet"))
 	if err != nil || len(paths) == 0 {
 		return errors.Join(err, errors.New("no segment to scan"))
@@ -52,8 +53,8 @@ func scans(ctx context.Context, dir string, r *report) error {
 		}
 		grouped = append(grouped, float64(n)/took.Seconds()/1e6)
 	}
-	r.set("errors_ms_per_million", failed...)
-	r.set("group_by_million_rows_per_second", grouped...)
+	r.Set("errors_ms_per_million", failed...)
+	r.Set("group_by_million_rows_per_second", grouped...)
 	return nil
 }
 

@@ -11,13 +11,14 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/telemesh/telemesh/internal/figures"
 	"github.com/telemesh/telemesh/internal/process"
 )
 
 // visibleAfter measures from a response through a real sidecar until its request
 // is found: what the sidecar waits for more records is in it. The hub is another,
 // as these records are of today, and the generator's are not.
-func visibleAfter(ctx context.Context, o options, r *report) error {
+func visibleAfter(ctx context.Context, o options, r *figures.Report) error {
 	h, err := startHub(ctx, filepath.Join(o.bin, "mesh-hub"), filepath.Join(o.dir, "sidecars"))
 	if err != nil {
 		return err
@@ -25,7 +26,7 @@ func visibleAfter(ctx context.Context, o options, r *report) error {
 	return errors.Join(throughASidecar(ctx, o, h, r), h.kill())
 }
 
-func throughASidecar(ctx context.Context, o options, h *hub, r *report) error {
+func throughASidecar(ctx context.Context, o options, h *hub, r *figures.Report) error {
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") }))
 	defer app.Close()
 	_, port, err := net.SplitHostPort(app.Listener.Addr().String())
@@ -54,7 +55,7 @@ func throughASidecar(ctx context.Context, o options, h *hub, r *report) error {
 		took = append(took, after.Seconds()*1000)
 		time.Sleep(time.Duration(i%10) * 10 * time.Millisecond) // to meet the sidecar at any moment of its second
 	}
-	r.quantiles("visible_after_response", took)
+	r.Quantiles("visible_after_response", took)
 	return nil
 }
 

@@ -32,7 +32,7 @@ func decisions(ctx context.Context, o options, r *report) error {
 	limit := client.Limit(limitName)
 	took := r.perOperation("take_ns", o.rounds, func() { limit.Take(ctx, "") })
 	fmt.Printf("%-34s %v\n", "take_allocs", took)
-	r.Figures["take_allocs"] = took
+	r.Values["take_allocs"] = took
 	const rule = `    match: request.method == "GET" && request.path.startsWith("/api/")
 `
 	for _, c := range []struct{ key, headers string }{{"decision", "None"}, {"decision_with_headers", "IETF"}} {
@@ -59,7 +59,7 @@ func decisions(ctx context.Context, o options, r *report) error {
 		}
 		allocs := r.perOperation(c.key+"_ns", o.rounds, func() { checker.Check(ctx, check.Inbound, a) })
 		fmt.Printf("%-34s %v\n", c.key+"_allocs", allocs)
-		r.Figures[c.key+"_allocs"] = allocs
+		r.Values[c.key+"_allocs"] = allocs
 	}
 	return nil
 }
@@ -105,7 +105,7 @@ func (r *report) perOperation(key string, rounds int, f func()) (allocs float64)
 			allocs = math.Round(10*float64(after.Mallocs-before.Mallocs)/calls) / 10
 		}
 	}
-	r.set(key, took...)
+	r.Set(key, took...)
 	return allocs
 }
 

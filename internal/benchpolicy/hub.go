@@ -13,11 +13,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
 	policyv1 "github.com/telemesh/telemesh/api/policy/v1"
 	"github.com/telemesh/telemesh/internal/procstat"
 	"github.com/telemesh/telemesh/policy-check/lease"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 )
 
 // serve is the hub of hubCost, in a process of its own: it grants credits, says
@@ -117,7 +118,7 @@ func ask(ctx context.Context, o options, r *report, addr string, pid int) error 
 		}
 		each = append(each, (after-before).Seconds()*1e6/float64(requests))
 	}
-	r.set("hub_ms_per_1000_requests", each...)
+	r.Set("hub_ms_per_1000_requests", each...)
 	stop()
 	running.Wait()
 	return nil

@@ -40,8 +40,8 @@ func memory(o options, r *report) error {
 	if keys != o.keys/perPull*perPull {
 		return fmt.Errorf("the hub holds %d keys of %d", keys, o.keys)
 	}
-	r.set("bytes_per_key", used/float64(keys))
-	r.set("keys", float64(keys))
+	r.Set("bytes_per_key", used/float64(keys))
+	r.Set("keys", float64(keys))
 	runtime.KeepAlive(hub)
 	return nil
 }

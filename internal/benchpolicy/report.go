@@ -1,59 +1,40 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"math"
-	"os"
-	"path/filepath"
-	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
+
+	"github.com/telemesh/telemesh/internal/figures"
 )
 
-// figure is what is measured, and what is wanted.
-type figure struct {
-	key, text, unit string
-	limit           float64 // at most; -1 if nothing is wanted
-}
-
-var figures = []figure{
-	{"worst_second_over_pct", "worst aligned second above a limit of 10,000, shifting demand", "%", 5},
-	{"unused_pct", "of what such a limit could have admitted, unused", "%", 2},
-	{"unfair_pct", "distance from max-min shares while demand exceeds it", "%", 5},
-	{"small_limit_unused_pct", "unused of a limit of 50 over 100 sidecars", "%", 10},
-	{"pulls_per_second", "messages a second at the hub", "", -1},
-	{"held_pct", "requests that wait for a message", "%", -1},
-	{"take_ns", "take one credit", "ns", 20},
-	{"take_allocs", "allocations", "", 0},
-	{"decision_ns", "whole local decision: two terms, one key, no response headers", "ns", 250},
-	{"decision_allocs", "allocations", "", 0},
-	{"decision_with_headers_ns", "the same with the IETF's response headers", "ns", -1},
-	{"decision_with_headers_allocs", "allocations", "", -1},
-	{"hub_ms_per_1000_requests", "CPU of the hub for 1,000 requests at the sidecars, gRPC included", "ms", 5},
-	{"bytes_per_key", "memory of the hub for a key", "B", 64},
+// wanted is what is measured, in the order of the page.
+var wanted = []figures.Figure{
+	figures.AtMost("worst_second_over_pct", "worst aligned second above a limit of 10,000, shifting demand", "%", 5),
+	figures.AtMost("unused_pct", "of what such a limit could have admitted, unused", "%", 2),
+	figures.AtMost("unfair_pct", "distance from max-min shares while demand exceeds it", "%", 5),
+	figures.AtMost("small_limit_unused_pct", "unused of a limit of 50 over 100 sidecars", "%", 10),
+	figures.Free("pulls_per_second", "messages a second at the hub", ""),
+	figures.Free("held_pct", "requests that wait for a message", "%"),
+	figures.AtMost("take_ns", "take one credit", "ns", 20),
+	figures.AtMost("take_allocs", "allocations", "", 0),
+	figures.AtMost("decision_ns", "whole local decision: two terms, one key, no response headers", "ns", 250),
+	figures.AtMost("decision_allocs", "allocations", "", 0),
+	figures.Free("decision_with_headers_ns", "the same with the IETF's response headers", "ns"),
+	figures.Free("decision_with_headers_allocs", "allocations", ""),
+	figures.AtMost("hub_ms_per_1000_requests", "CPU of the hub for 1,000 requests at the sidecars, gRPC included", "ms", 5),
+	figures.AtMost("bytes_per_key", "memory of the hub for a key", "B", 64),
 }
 
 // report is what was found.
 type report struct {
-	Time    time.Time
-	Machine string
-	Figures map[string]float64
-	Spread  map[string][2]float64
-	tables  []table
+	*figures.Report
+	tables []table
 }
 
-func newReport() *report {
-	return &report{
-		Time: time.Now().UTC().Truncate(time.Second), Machine: fmt.Sprintf("%s/%s, %d cores, %s", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version()),
-		Figures: make(map[string]float64), Spread: make(map[string][2]float64),
-	}
-}
-
-// set notes a figure, the median of its rounds, and says it.
-func (r *report) set(key string, rounds ...float64) { r.note(key, rounds, median) }
+func newReport() *report { return &report{Report: figures.New()} }
 
 // setAll notes one figure of several runs.
 func (r *report) setAll(key string, runs []outcome, of func(outcome) float64, which func([]float64) float64) {
@@ -61,52 +42,13 @@ func (r *report) setAll(key string, runs []outcome, of func(outcome) float64, wh
 	for _, x := range runs {
 		all = append(all, of(x))
 	}
-	r.note(key, all, which)
-}
-
-func (r *report) note(key string, rounds []float64, which func([]float64) float64) {
-	r.Figures[key] = round(which(rounds))
-	line := fmt.Sprintf("%-34s %v", key, r.Figures[key])
-	if len(rounds) > 1 {
-		r.Spread[key] = [2]float64{round(slices.Min(rounds)), round(slices.Max(rounds))}
-		line += fmt.Sprintf(" (%v to %v)", r.Spread[key][0], r.Spread[key][1])
-	}
-	fmt.Println(line)
+	r.Note(key, all, which)
 }
 
 func most(v []float64) float64 { return slices.Max(v) }
 
-func median(v []float64) float64 {
-	s := slices.Sorted(slices.Values(v))
-	return (s[(len(s)-1)/2] + s[len(s)/2]) / 2
-}
-
-// round keeps three significant digits, and all before the point.
-func round(v float64) float64 {
-	if math.Abs(v) >= 1000 {
-		return math.Round(v)
-	}
-	short, _ := strconv.ParseFloat(strconv.FormatFloat(v, 'g', 3, 64), 64) // what was just formatted
-	return short
-}
-
-func (r *report) write(dir string) error {
-	if dir == "" {
-		return nil
-	}
-	all := map[string]any{"time": r.Time, "machine": r.Machine, "spread": r.Spread}
-	for k, v := range r.Figures {
-		all[k] = v
-	}
-	b, err := json.MarshalIndent(all, "", "  ")
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(filepath.Join(dir, "policy.json"), append(b, '\n'), 0o644); err != nil {
-		return err
-	}
-	return os.WriteFile(filepath.Join(dir, "policy.md"), []byte(r.page()), 0o644)
-}
+// write writes policy.json and policy.md.
+func (r *report) write(dir string) error { return r.Write(dir, "policy", r.page()) }
 
 func (r *report) page() string {
 	var b strings.Builder
@@ -114,26 +56,7 @@ func (r *report) page() string {
 
 Written by `+"`make bench-policy`"+`. Machine: %s, %s.
 
-| | measured | rounds | wanted | |
-|---|---|---|---|---|
-`, r.Machine, r.Time.Format(time.DateOnly))
-	for _, f := range figures {
-		v, ok := r.Figures[f.key]
-		if !ok {
-			continue
-		}
-		spread, limit, verdict := "", "", ""
-		if s, ok := r.Spread[f.key]; ok {
-			spread = fmt.Sprintf("%v to %v", s[0], s[1])
-		}
-		if f.limit >= 0 {
-			limit, verdict = fmt.Sprintf("≤ %v", f.limit), "met"
-			if v > f.limit {
-				verdict = "**missed**"
-			}
-		}
-		fmt.Fprintf(&b, "| %s | **%v** %s | %s | %s | %s |\n", f.text, v, f.unit, spread, limit, verdict)
-	}
+%s`, r.Machine, r.Time.Format(time.DateOnly), r.Table(wanted))
 	fmt.Fprintf(&b, `
 Percentages are the worst of all runs, the others the median of the rounds. CPU in
 the sidecar is that of the thread, in the hub that of a process of its own which %d
@@ -158,7 +81,7 @@ what was due. *Held* requests waited for a message. A check per request is the s
 bucket at one place that answers at once: what the default burst of 50 ms alone makes
 of it. Credits can do better than that for a small limit, because tokens that come back
 while demand waits are kept for a horizon beyond the burst.
-`, sidecars, r.Figures["keys"], keysPerSecond, sidecars, rtt, simulated, zipf, noiseSigma, noiseEvery)
+`, sidecars, r.Values["keys"], keysPerSecond, sidecars, rtt, simulated, zipf, noiseSigma, noiseEvery)
 	for _, t := range r.tables {
 		b.WriteString(t.markdown())
 	}

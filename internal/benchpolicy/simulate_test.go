@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
 	"github.com/telemesh/telemesh/policy-check/lease"
 )
 
@@ -72,8 +73,8 @@ func TestMaxMin(t *testing.T) {
 
 func TestThePageTellsWhatIsMissed(t *testing.T) {
 	r := newReport()
-	r.set("take_ns", 30, 10, 21)
-	r.set("unused_pct", 1.5)
+	r.Set("take_ns", 30, 10, 21)
+	r.Set("unused_pct", 1.5)
 	page := r.page()
 	for _, want := range []string{
 		"| take one credit | **21** ns | 10 to 30 | ≤ 20 | **missed** |",

@@ -6,9 +6,10 @@ import (
 	"strconv"
 	"strings"
 
+	"go.yaml.in/yaml/v3"
+
 	policy "github.com/telemesh/telemesh/policy-check"
 	"github.com/telemesh/telemesh/policy-check/expr"
-	"go.yaml.in/yaml/v3"
 )
 
 // decoder fills structs from YAML nodes strictly: the json tags of the structs
@@ -56,13 +57,13 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, what string) {
 		d.labels(n, v, what)
 	case reflect.Bool:
 		if n.Kind != yaml.ScalarNode || n.Tag != "!!bool" {
-			d.fail(n, "%s must be true or false, is %s", what, kindOf(n))
+			d.fail(n, "%s must be true or false, is %s", what, policy.KindOf(n))
 			return
 		}
 		v.SetBool(strings.EqualFold(n.Value, "true"))
 	default:
 		if n.Kind != yaml.ScalarNode || n.Tag != "!!str" {
-			d.fail(n, "%s must be a string, is %s; put it in quotation marks if it is one", what, kindOf(n))
+			d.fail(n, "%s must be a string, is %s; put it in quotation marks if it is one", what, policy.KindOf(n))
 			return
 		}
 		v.SetString(n.Value)
@@ -71,7 +72,7 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, what string) {
 
 func (d *decoder) object(n *yaml.Node, v reflect.Value, what string) {
 	if n.Kind != yaml.MappingNode {
-		d.fail(n, "%s must be a mapping, is %s", what, kindOf(n))
+		d.fail(n, "%s must be a mapping, is %s", what, policy.KindOf(n))
 		return
 	}
 	seen := make(map[string]bool)
@@ -121,7 +122,7 @@ func fieldNames(t reflect.Type) map[string]int {
 // looks like "nobody" and would mean "everybody". Only rules may be empty.
 func (d *decoder) list(n *yaml.Node, v reflect.Value, what string) {
 	if n.Kind != yaml.SequenceNode {
-		d.fail(n, "%s must be a list, is %s", what, kindOf(n))
+		d.fail(n, "%s must be a list, is %s", what, policy.KindOf(n))
 		return
 	}
 	if len(n.Content) == 0 && what != "spec.rules" && what != "spec.jwtRules" {
@@ -142,7 +143,7 @@ func (d *decoder) list(n *yaml.Node, v reflect.Value, what string) {
 // labels decodes a mapping of strings.
 func (d *decoder) labels(n *yaml.Node, v reflect.Value, what string) {
 	if n.Kind != yaml.MappingNode {
-		d.fail(n, "%s must be a mapping, is %s", what, kindOf(n))
+		d.fail(n, "%s must be a mapping, is %s", what, policy.KindOf(n))
 		return
 	}
 	m := make(map[string]string, len(n.Content)/2)
@@ -152,30 +153,10 @@ func (d *decoder) labels(n *yaml.Node, v reflect.Value, what string) {
 			d.fail(key, "%s: %s is given twice", what, key.Value)
 		}
 		if key.Kind != yaml.ScalarNode || value.Kind != yaml.ScalarNode || value.Tag != "!!str" {
-			d.fail(value, "%s.%s must be a string, is %s", what, key.Value, kindOf(value))
+			d.fail(value, "%s.%s must be a string, is %s", what, key.Value, policy.KindOf(value))
 			continue
 		}
 		m[key.Value] = value.Value
 	}
 	v.Set(reflect.ValueOf(m))
-}
-
-func kindOf(n *yaml.Node) string {
-	switch n.Kind {
-	case yaml.MappingNode:
-		return "a mapping"
-	case yaml.SequenceNode:
-		return "a list"
-	case yaml.AliasNode:
-		return "an alias"
-	}
-	switch n.Tag {
-	case "!!null":
-		return "empty"
-	case "!!int", "!!float":
-		return "the number " + n.Value
-	case "!!bool":
-		return "the bool " + n.Value
-	}
-	return strconv.Quote(n.Value)
 }

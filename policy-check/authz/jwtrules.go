@@ -7,8 +7,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/telemesh/telemesh/policy-check/authz/jwt"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/telemesh/telemesh/policy-check/authz/jwt"
 )
 
 // hopByHop and pseudo fields must not be written by a policy.

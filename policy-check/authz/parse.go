@@ -10,9 +10,10 @@ import (
 	"strconv"
 	"strings"
 
+	"go.yaml.in/yaml/v3"
+
 	policy "github.com/telemesh/telemesh/policy-check"
 	"github.com/telemesh/telemesh/policy-check/expr"
-	"go.yaml.in/yaml/v3"
 )
 
 const maxFileBytes = 1 << 20

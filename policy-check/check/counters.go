@@ -2,12 +2,13 @@ package check
 
 import (
 	"cmp"
-	"github.com/telemesh/telemesh/internal/vocab"
 	"log/slog"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/telemesh/telemesh/internal/vocab"
 
 	"github.com/telemesh/telemesh/policy-check/lease"
 )

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
 	policy "github.com/telemesh/telemesh/policy-check"
 	"github.com/telemesh/telemesh/policy-check/lease"
 )

@@ -8,11 +8,12 @@ import (
 	"testing"
 	"time"
 
+	"pgregory.net/rapid"
+
 	policyv1 "github.com/telemesh/telemesh/api/policy/v1"
 	"github.com/telemesh/telemesh/internal/leasesim"
 	policy "github.com/telemesh/telemesh/policy-check"
 	"github.com/telemesh/telemesh/policy-check/lease"
-	"pgregory.net/rapid"
 )
 
 // trial is one random world and what its hub and sidecars did.

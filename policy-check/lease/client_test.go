@@ -8,9 +8,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/grpc"
+
 	policyv1 "github.com/telemesh/telemesh/api/policy/v1"
 	policy "github.com/telemesh/telemesh/policy-check"
-	"google.golang.org/grpc"
 )
 
 // TestSmallDemandIsServedBesideAGreedyOne: max-min at a limit so small that

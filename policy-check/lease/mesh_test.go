@@ -10,12 +10,13 @@ import (
 	"testing/synctest"
 	"time"
 
-	policyv1 "github.com/telemesh/telemesh/api/policy/v1"
-	policy "github.com/telemesh/telemesh/policy-check"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/test/bufconn"
+
+	policyv1 "github.com/telemesh/telemesh/api/policy/v1"
+	policy "github.com/telemesh/telemesh/policy-check"
 )
 
 const limitName = "default/ratings/limit"

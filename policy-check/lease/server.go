@@ -10,11 +10,12 @@ import (
 	"sync/atomic"
 	"time"
 
-	policyv1 "github.com/telemesh/telemesh/api/policy/v1"
-	policy "github.com/telemesh/telemesh/policy-check"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	policyv1 "github.com/telemesh/telemesh/api/policy/v1"
+	policy "github.com/telemesh/telemesh/policy-check"
 )
 
 // maxDemands bounds one pull.

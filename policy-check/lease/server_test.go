@@ -7,10 +7,11 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	policyv1 "github.com/telemesh/telemesh/api/policy/v1"
-	policy "github.com/telemesh/telemesh/policy-check"
 	"google.golang.org/protobuf/testing/protocmp"
 	"pgregory.net/rapid"
+
+	policyv1 "github.com/telemesh/telemesh/api/policy/v1"
+	policy "github.com/telemesh/telemesh/policy-check"
 )
 
 // hub is a server on a clock that the test moves.

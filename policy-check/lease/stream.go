@@ -7,8 +7,9 @@ import (
 	"math/rand/v2"
 	"time"
 
-	policyv1 "github.com/telemesh/telemesh/api/policy/v1"
 	"google.golang.org/grpc"
+
+	policyv1 "github.com/telemesh/telemesh/api/policy/v1"
 )
 
 const (
