@@ -114,7 +114,7 @@ share-hub: build $(S3_SERVER) ## two hubs share a bucket and are killed and lost
 	go run ./internal/benchhub -rounds $(ROUNDS) share
 
 .PHONY: bench-policy
-bench-policy: need-go ## what limits cost and how well they are kept, simulated and measured
+bench-policy: build ## what limits cost and how well they are kept, simulated and measured
 	go run ./internal/benchpolicy
 
 .PHONY: soak

@@ -14,6 +14,7 @@ import (
 )
 
 type options struct {
+	bin    string
 	out    string
 	seed   uint64
 	seeds  int
@@ -25,6 +26,7 @@ type options struct {
 func main() {
 	var o options
 	flag.StringVar(&o.out, "out", "docs/performance", "folder for policy.json and policy.md; empty writes nothing")
+	flag.StringVar(&o.bin, "bin", "bin", "folder of mesh-hub")
 	flag.Uint64Var(&o.seed, "seed", 1, "of the simulated demand; the first of them")
 	flag.IntVar(&o.seeds, "seeds", 2, "how many demands are simulated")
 	flag.IntVar(&o.rounds, "rounds", 7, "of the measurements of CPU")
@@ -66,6 +68,9 @@ func costs(ctx context.Context, o options, r *report) error {
 		return err
 	}
 	if err := hubCost(ctx, o, r); err != nil {
+		return err
+	}
+	if err := envoys(ctx, o, r); err != nil {
 		return err
 	}
 	return memory(o, r)

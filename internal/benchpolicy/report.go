@@ -25,6 +25,8 @@ var wanted = []figures.Figure{
 	figures.Free("decision_with_headers_ns", "the same with the IETF's response headers", "ns"),
 	figures.Free("decision_with_headers_allocs", "allocations", ""),
 	figures.AtMost("hub_ms_per_1000_requests", "CPU of the hub for 1,000 requests at the sidecars, gRPC included", "ms", 5),
+	figures.AtMost("rls_us_per_check", "CPU of the hub for one of Envoy's ShouldRateLimit, 10,000 keys, 64 callers", "µs", 30),
+	figures.Free("ext_authz_us_per_check", "for one of Envoy's ext_authz Check, two rules", "µs"),
 	figures.AtMost("bytes_per_key", "memory of the hub for a key", "B", 64),
 }
 

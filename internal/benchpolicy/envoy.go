@@ -1,17 +1,11 @@
-// Benchratelimit measures what Envoy's checks cost the hub: a real mesh-hub is
-// asked over gRPC on loopback by callers that each wait for their answer, and
-// its CPU time is divided by the answers. The first round is for warming up.
 package main
 
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -26,28 +20,14 @@ import (
 	"github.com/telemesh/telemesh/internal/procstat"
 )
 
-type options struct {
-	bin                                string
-	keys, callers, connections, rounds int
-	checks                             int
-}
-
-func main() {
-	var o options
-	flag.StringVar(&o.bin, "bin", "bin", "folder of mesh-hub")
-	flag.IntVar(&o.keys, "keys", 10_000, "different descriptors")
-	flag.IntVar(&o.callers, "callers", 64, "calls at any time")
-	flag.IntVar(&o.connections, "connections", 4, "connections, over which callers are spread: an Envoy has one for each worker")
-	flag.IntVar(&o.checks, "checks", 100_000, "checks of a round")
-	flag.IntVar(&o.rounds, "rounds", 5, "rounds that count")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, o); err != nil {
-		fmt.Fprintln(os.Stderr, "benchratelimit:", err)
-		os.Exit(1)
-	}
-}
+// How a fleet of Envoys asks: each caller waits for its answer, and an Envoy has a
+// connection for each of its workers.
+const (
+	envoyKeys        = 10_000
+	envoyCallers     = 64
+	envoyConnections = 4
+	envoyChecks      = 60_000 // of a round; the first round is for warming up
+)
 
 const limits = `
 domain: bench
@@ -67,8 +47,9 @@ spec:
   - {name: web, match: 'source.principal.endsWith("/sa/web") && request.method in ["GET", "HEAD"]', access: {action: Allow}}
 `
 
-func run(ctx context.Context, o options) (err error) {
-	dir, err := os.MkdirTemp("", "benchratelimit")
+// envoys measures what Envoy's checks cost a real mesh-hub over gRPC on loopback.
+func envoys(ctx context.Context, o options, r *report) (err error) {
+	dir, err := os.MkdirTemp("", "benchpolicy")
 	if err != nil {
 		return err
 	}
@@ -84,35 +65,34 @@ func run(ctx context.Context, o options) (err error) {
 			err = errors.Join(err, c.Close())
 		}
 	}()
-	for range o.connections {
+	for range envoyConnections {
 		conn, err := grpc.NewClient(address, grpc.WithTransportCredentials(insecure.NewCredentials()))
 		if err != nil {
 			return err
 		}
 		conns = append(conns, conn)
 	}
-	fmt.Printf("%d callers on %d connections, %d keys, rounds of %d checks\n", o.callers, o.connections, o.keys, o.checks)
 	for _, one := range []struct {
-		name  string
-		check func(*grpc.ClientConn) func(ctx context.Context, i int) error
-	}{{"ratelimit.v3 ShouldRateLimit", shouldRateLimit(o.keys)}, {"auth.v3 Check", authorize()}} {
+		key   string
+		check asks
+	}{{"rls_us_per_check", shouldRateLimit(envoyKeys)}, {"ext_authz_us_per_check", authorize()}} {
 		var cpu []float64
 		for round := range o.rounds + 1 {
-			r, err := measure(ctx, o, hub.PID(), conns, one.check)
+			each, err := measure(ctx, hub.PID(), conns, one.check)
 			if err != nil {
-				return fmt.Errorf("%s: %w", one.name, err)
+				return fmt.Errorf("%s: %w", one.key, err)
 			}
 			if round > 0 {
-				cpu = append(cpu, r.cpu)
-				fmt.Printf("%-28s %5.1f us CPU of the hub, %6.0f checks/s, p50 %v p99 %v\n", one.name, r.cpu, r.rate, r.p50, r.p99)
+				cpu = append(cpu, each)
 			}
 		}
-		slices.Sort(cpu)
-		fmt.Printf("%-28s %5.1f us CPU of the hub, median of %d\n", one.name, cpu[len(cpu)/2], len(cpu))
+		r.Set(one.key, cpu...)
 	}
-	fmt.Printf("hub: %.0f MB resident\n", procstat.RSS(hub.PID())/1e6)
 	return nil
 }
+
+// asks makes the calls of one connection.
+type asks func(*grpc.ClientConn) func(ctx context.Context, i int) error
 
 func startHub(ctx context.Context, bin, dir string) (*process.Process, string, error) {
 	for name, text := range map[string]string{"limits/bench.yaml": limits, "policies/bench.yaml": policies} {
@@ -144,7 +124,7 @@ func startHub(ctx context.Context, bin, dir string) (*process.Process, string, e
 }
 
 // shouldRateLimit asks for one descriptor after the other.
-func shouldRateLimit(keys int) func(*grpc.ClientConn) func(context.Context, int) error {
+func shouldRateLimit(keys int) asks {
 	requests := make([]*rlsv3.RateLimitRequest, keys)
 	for i := range requests {
 		requests[i] = &rlsv3.RateLimitRequest{Domain: "bench", Descriptors: []*commonv3.RateLimitDescriptor{
@@ -164,7 +144,7 @@ func shouldRateLimit(keys int) func(*grpc.ClientConn) func(context.Context, int)
 }
 
 // authorize asks with the attributes that Envoy sends of a small request.
-func authorize() func(*grpc.ClientConn) func(context.Context, int) error {
+func authorize() asks {
 	req := &authv3.CheckRequest{Attributes: &authv3.AttributeContext{
 		ContextExtensions: map[string]string{"destination.service": "bench.default"},
 		Source:            &authv3.AttributeContext_Peer{Principal: "spiffe://cluster.local/ns/default/sa/web"},
@@ -188,41 +168,24 @@ func authorize() func(*grpc.ClientConn) func(context.Context, int) error {
 	}
 }
 
-// round is what one round took: microseconds of CPU a check, checks a second.
-type round struct {
-	cpu, rate float64
-	p50, p99  time.Duration
-}
-
-func measure(ctx context.Context, o options, pid int, conns []*grpc.ClientConn, check func(*grpc.ClientConn) func(context.Context, int) error) (round, error) {
-	took := make([]time.Duration, o.checks)
-	failed := make([]error, o.callers)
+// measure has all callers ask once around, and returns the microseconds of CPU that
+// a process used for each check.
+func measure(ctx context.Context, pid int, conns []*grpc.ClientConn, check asks) (float64, error) {
+	failed := make([]error, envoyCallers)
 	before, err := procstat.CPU(pid)
 	if err != nil {
-		return round{}, err
+		return 0, err
 	}
-	from := time.Now()
-	var wg sync.WaitGroup
-	for caller := range o.callers {
+	var callers sync.WaitGroup
+	for caller := range envoyCallers {
 		ask := check(conns[caller%len(conns)])
-		wg.Go(func() {
-			for i := caller; i < o.checks && failed[caller] == nil; i += o.callers {
-				start := time.Now()
+		callers.Go(func() {
+			for i := caller; i < envoyChecks && failed[caller] == nil; i += envoyCallers {
 				failed[caller] = ask(ctx, i)
-				took[i] = time.Since(start)
 			}
 		})
 	}
-	wg.Wait()
-	passed := time.Since(from)
+	callers.Wait()
 	after, err := procstat.CPU(pid)
-	if err := errors.Join(append(failed, err)...); err != nil {
-		return round{}, err
-	}
-	slices.Sort(took)
-	return round{
-		cpu:  float64((after - before).Nanoseconds()) / 1e3 / float64(o.checks),
-		rate: float64(o.checks) / passed.Seconds(),
-		p50:  took[len(took)/2].Round(10 * time.Microsecond), p99: took[len(took)*99/100].Round(10 * time.Microsecond),
-	}, nil
+	return float64(after-before) / 1e3 / envoyChecks, errors.Join(append(failed, err)...)
 }
