@@ -47,6 +47,10 @@ func binary(t testing.TB, name string) string {
 	return path
 }
 
+// buildEnv has the go command build as make does, so that it finds what make has
+// compiled.
+var buildEnv = []string{"CGO_ENABLED=0"}
+
 // buffer collects a process's output while it runs.
 type buffer struct {
 	mu sync.Mutex

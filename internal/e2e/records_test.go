@@ -16,7 +16,7 @@ import (
 // held to its limit.
 func TestTwoMillionRecordsAreKeptAndFound(t *testing.T) {
 	dir := t.TempDir()
-	c := start(t, nil, "go", "run", "-C", root(t), "./internal/benchhub", "-bin", filepath.Dir(binary(t, "mesh-hub")),
+	c := start(t, buildEnv, "go", "run", "-C", root(t), "-trimpath", "./internal/benchhub", "-bin", filepath.Dir(binary(t, "mesh-hub")),
 		"-records", "2000000", "-look-ups", "300", "-responses", "20", "-paced", "5s", "-out", dir)
 	code := c.wait(t, 5*time.Minute)
 	t.Logf("%s%s", c.out, c.errs)
