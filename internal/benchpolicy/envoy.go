@@ -94,8 +94,13 @@ func envoys(ctx context.Context, o options, r *report) (err error) {
 // asks makes the calls of one connection.
 type asks func(*grpc.ClientConn) func(ctx context.Context, i int) error
 
+// startHub starts a mesh-hub with the limits and policies of this benchmark.
 func startHub(ctx context.Context, bin, dir string) (*process.Process, string, error) {
-	for name, text := range map[string]string{"limits/bench.yaml": limits, "policies/bench.yaml": policies} {
+	ps, err := limitPolicy(scenario{limit: bigLimit}.rate(), "", "")
+	if err != nil {
+		return nil, "", err
+	}
+	for name, text := range map[string]string{"limits/bench.yaml": limits, "policies/bench.yaml": policies, "policies/limit.yaml": string(ps[0].Canonical())} {
 		file := filepath.Join(dir, name)
 		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 			return nil, "", err

@@ -1,14 +1,10 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
-	"os/exec"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,59 +12,28 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
-	policyv1 "github.com/telemesh/telemesh/api/policy/v1"
 	"github.com/telemesh/telemesh/internal/procstat"
 	"github.com/telemesh/telemesh/policy-check/lease"
 )
 
-// serve is the hub of hubCost, in a process of its own: it grants credits, says
-// where, and ends with its standard input.
-func serve(ctx context.Context) error {
-	ps, err := limitPolicy(scenario{limit: bigLimit}.rate(), "", "")
+// hubCost has sidecars ask a real mesh-hub over gRPC in real time.
+func hubCost(ctx context.Context, o options, r *report) (err error) {
+	dir, err := os.MkdirTemp("", "benchpolicy")
 	if err != nil {
 		return err
 	}
-	hub := lease.NewServer(lease.ServerOptions{})
-	hub.SetPolicies(ps)
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	hub, address, err := startHub(ctx, o.bin, dir)
 	if err != nil {
 		return err
 	}
-	server := grpc.NewServer()
-	policyv1.RegisterLeaseServiceServer(server, hub)
-	fmt.Println(l.Addr())
-	go func() {
-		_, _ = bufio.NewReader(os.Stdin).ReadByte()
-		server.Stop()
-	}()
-	return server.Serve(l)
+	defer hub.Stop(5 * time.Second)
+	return ask(ctx, o, r, address, hub.PID())
 }
 
-// hubCost has sidecars ask a hub over gRPC in real time.
-func hubCost(ctx context.Context, o options, r *report) error {
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	hub := exec.CommandContext(ctx, self, "hub")
-	hub.Stderr = os.Stderr
-	out, err := hub.StdoutPipe()
-	if err != nil {
-		return err
-	}
-	in, err := hub.StdinPipe()
-	if err != nil {
-		return err
-	}
-	if err := hub.Start(); err != nil {
-		return err
-	}
-	addr, err := bufio.NewReader(out).ReadString('\n')
-	if err == nil {
-		err = ask(ctx, o, r, strings.TrimSpace(addr), hub.Process.Pid)
-	}
-	return errors.Join(err, in.Close(), hub.Wait())
-}
+// sidecarWindow is that of a sidecar's connection. Fixed windows save a ping for
+// each message, which would measure whether they should grow.
+const sidecarWindow = 1 << 20
 
 // ask runs the sidecars and notes the hub's CPU.
 func ask(ctx context.Context, o options, r *report, addr string, pid int) error {
@@ -81,7 +46,8 @@ func ask(ctx context.Context, o options, r *report, addr string, pid int) error 
 	var running sync.WaitGroup
 	var clients []*lease.Client
 	for i := range sidecars {
-		conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+		conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()),
+			grpc.WithStaticStreamWindowSize(sidecarWindow), grpc.WithStaticConnWindowSize(sidecarWindow))
 		if err != nil {
 			return err
 		}

@@ -56,8 +56,6 @@ func run(ctx context.Context, o options, what string) error {
 		return simulations(o, r)
 	case "costs": // writes nothing
 		return costs(ctx, o, r)
-	case "hub": // what costs starts for itself
-		return serve(ctx)
 	}
 	return fmt.Errorf("%q is nothing that can be measured: say simulate, costs, or nothing", what)
 }

@@ -61,7 +61,7 @@ Written by `+"`make bench-policy`"+`. Machine: %s, %s.
 %s`, r.Machine, r.Time.Format(time.DateOnly), r.Table(wanted))
 	fmt.Fprintf(&b, `
 Percentages are the worst of all runs, the others the median of the rounds. CPU in
-the sidecar is that of the thread, in the hub that of a process of its own which %d
+the sidecar is that of the thread, in the hub that of a whole mesh-hub which %d
 sidecars ask over gRPC on loopback, each over its own connection, with the demand
 below, whose total changes faster there; sidecars are not in it. The hub's memory is the heap
 with %.0f keys of 15 bytes whose buckets are not full, after they came at %d a second,

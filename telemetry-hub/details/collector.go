@@ -51,11 +51,12 @@ func KeyOf(d *telemetryv1.Detail) (Key, bool) {
 type Hop struct {
 	Key
 	Instance string
+	End      time.Time // of the request, by the sidecar's clock
 }
 
 // HopOf is a record's.
 func HopOf(f *store.Found) Hop {
-	h := Hop{Key: Key{f.Record.TraceID, f.Record.SpanID, f.Edge.GetReporter()}, Instance: f.Edge.GetSource().GetInstance()}
+	h := Hop{Key: Key{f.Record.TraceID, f.Record.SpanID, f.Edge.GetReporter()}, Instance: f.Edge.GetSource().GetInstance(), End: f.Record.Start.Add(f.Record.Duration)}
 	if h.Reporter == telemetryv1.Reporter_REPORTER_DESTINATION {
 		h.Instance = f.Edge.GetDestination().GetInstance()
 	}

@@ -123,15 +123,19 @@ func TestAskSaysWhyThereIsNone(t *testing.T) {
 		m.sidecars[reason] = answering(reason)
 	}
 	m.sidecars["busy"] = func(o *telemetryv1.Order) {
-		m.tells("busy", &telemetryv1.OrderAnswer{Order: o.GetId(), Reason: vocab.NoDetailNotInRing, KeptOneOf: 8})
+		m.tells("busy", &telemetryv1.OrderAnswer{Order: o.GetId(), Reason: vocab.NoDetailNotInRing, KeptOneOf: 8, HorizonNanos: int64(time.Minute)})
+	}
+	m.sidecars["was busy"] = func(o *telemetryv1.Order) {
+		m.tells("was busy", &telemetryv1.OrderAnswer{Order: o.GetId(), Reason: vocab.NoDetailNotInRing, KeptOneOf: 8, HorizonNanos: 1})
 	}
 	m.sidecars["old"] = func(*telemetryv1.Order) {}
 	for instance, want := range map[string]string{
 		vocab.NoDetailNotInRing: "too old: sidecar not_in_ring keeps about 42 seconds", vocab.NoDetailRingOff: "--detail-bytes 0",
-		"busy": "busy that it keeps one trace in 8",
+		"busy": "busy that it keeps one trace in 8", "was busy": "too old",
 		"gone": "sidecar gone is not connected", "": "names no sidecar",
 	} {
 		h := hopOf(1, instance)
+		h.End = time.Now().Add(-time.Second)
 		a := m.Ask(t.Context(), []Hop{h}, 30*time.Second)[h.Key]
 		if a.Pending || !strings.Contains(a.Missing, want) {
 			t.Errorf("%s: %q, want %q", instance, a.Missing, want)

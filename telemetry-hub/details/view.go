@@ -33,7 +33,7 @@ func (c *Collector) why(s state, h Hop) (missing string, pending bool) {
 	case vocab.NoDetailBudget, vocab.NoDetailQueueFull:
 		return sidecar + " sends no more details just now; open the request again in a second", false
 	case vocab.NoDetailNotInRing:
-		if s.keptOneOf > 1 {
+		if s.keptOneOf > 1 && h.End.After(s.at.Add(-s.horizon)) { // else it may have been kept, and is too old
 			return fmt.Sprintf("not kept: so many requests pass %s that it keeps one trace in %d, and what failed; more --detail-bytes keep more", sidecar, s.keptOneOf), false
 		}
 		return "too old: " + sidecar + " keeps about " + seconds(s.horizon) + "; more --detail-bytes reach further back", false
