@@ -77,7 +77,6 @@ func TestCountsAgreeEdgeByEdgeToTheLastRequest(t *testing.T) {
 }
 
 func TestCountsAgreeOverHTTP2(t *testing.T) {
-	t.Parallel() // it mostly waits
 	bounded(t, "--duration", "9s", "--rate", "40", "--http2").check(t, true)
 	bounded(t, "--duration", "9s", "--http2", "--chaos", "sidecar").check(t, false)
 }
@@ -85,7 +84,6 @@ func TestCountsAgreeOverHTTP2(t *testing.T) {
 // TestCountsAgreeOverEveryProtocol has HTTP/2, gRPC and plain TCP within one mesh:
 // neither the load nor the account may notice what an edge speaks.
 func TestCountsAgreeOverEveryProtocol(t *testing.T) {
-	t.Parallel() // it mostly waits
 	r := bounded(t, "--duration", "3s", "--mixed")
 	r.check(t, true)
 	for _, e := range r.Edges {

@@ -49,7 +49,6 @@ func TestPromtoolFindsNothingElseInTheMetrics(t *testing.T) {
 }
 
 func TestARealPrometheusComputesTheHubsRates(t *testing.T) {
-	t.Parallel() // it mostly waits
 	d := startDemo(t, "--rate", "30")
 	base := startPrometheus(t, d)
 	const byEdge = `sum by (source_workload, destination_workload) `
