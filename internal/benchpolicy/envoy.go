@@ -48,17 +48,11 @@ spec:
 `
 
 // envoys measures what Envoy's checks cost a real mesh-hub over gRPC on loopback.
-func envoys(ctx context.Context, o options, r *report) (err error) {
-	dir, err := os.MkdirTemp("", "benchpolicy")
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	hub, address, err := startHub(ctx, o.bin, dir)
-	if err != nil {
-		return err
-	}
-	defer hub.Stop(5 * time.Second)
+func envoys(ctx context.Context, o options, r *report) error {
+	return withHub(ctx, o.bin, func(address string, pid int) error { return askAsEnvoys(ctx, o, r, address, pid) })
+}
+
+func askAsEnvoys(ctx context.Context, o options, r *report, address string, pid int) (err error) {
 	var conns []*grpc.ClientConn
 	defer func() {
 		for _, c := range conns {
@@ -78,7 +72,7 @@ func envoys(ctx context.Context, o options, r *report) (err error) {
 	}{{"rls_us_per_check", shouldRateLimit(envoyKeys)}, {"ext_authz_us_per_check", authorize()}} {
 		var cpu []float64
 		for round := range o.rounds + 1 {
-			each, err := measure(ctx, hub.PID(), conns, one.check)
+			each, err := measure(ctx, pid, conns, one.check)
 			if err != nil {
 				return fmt.Errorf("%s: %w", one.key, err)
 			}
@@ -93,6 +87,21 @@ func envoys(ctx context.Context, o options, r *report) (err error) {
 
 // asks makes the calls of one connection.
 type asks func(*grpc.ClientConn) func(ctx context.Context, i int) error
+
+// withHub starts a mesh-hub, and ends it when use returns.
+func withHub(ctx context.Context, bin string, use func(address string, pid int) error) (err error) {
+	dir, err := os.MkdirTemp("", "benchpolicy")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	hub, address, err := startHub(ctx, bin, dir)
+	if err != nil {
+		return err
+	}
+	defer hub.Stop(5 * time.Second)
+	return use(address, hub.PID())
+}
 
 // startHub starts a mesh-hub with the limits and policies of this benchmark.
 func startHub(ctx context.Context, bin, dir string) (*process.Process, string, error) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,18 +16,8 @@ import (
 )
 
 // hubCost has sidecars ask a real mesh-hub over gRPC in real time.
-func hubCost(ctx context.Context, o options, r *report) (err error) {
-	dir, err := os.MkdirTemp("", "benchpolicy")
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	hub, address, err := startHub(ctx, o.bin, dir)
-	if err != nil {
-		return err
-	}
-	defer hub.Stop(5 * time.Second)
-	return ask(ctx, o, r, address, hub.PID())
+func hubCost(ctx context.Context, o options, r *report) error {
+	return withHub(ctx, o.bin, func(address string, pid int) error { return ask(ctx, o, r, address, pid) })
 }
 
 // sidecarWindow is that of a sidecar's connection. Fixed windows save a ping for
